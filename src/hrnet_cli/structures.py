@@ -1,0 +1,134 @@
+"""The array types that flow between the stages, checked when they are made.
+
+Points are (x, y) in pixels, x right, y down, pixel centres at whole numbers; boxes are
+(x1, y1, x2, y2). Shape letters: H W picture height and width, N people, K keypoints.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hrnet_cli.schema import KeypointSchema
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One upright picture and where it came from.
+
+    Attributes:
+        image_HW3: uint8 RGB pixels, EXIF orientation already applied.
+        source: Path as the user gave it, written into records.
+        name: Path of its outputs below the output folder, suffix of the source included.
+        index: Position in its video; 0 for a photo.
+        time_s: Seconds from the start of its video; None for a photo.
+        orientation: EXIF orientation (1 to 8) that was applied.
+    """
+
+    image_HW3: np.ndarray
+    source: str
+    name: str = ""
+    index: int = 0
+    time_s: float | None = None
+    orientation: int = 1
+
+    def __post_init__(self) -> None:
+        """Check shape and type."""
+        shape, dtype = self.image_HW3.shape, self.image_HW3.dtype
+        if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8:
+            raise ValueError(f"image_HW3: expected (H, W, 3) uint8, got {shape} {dtype}")
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Return (width, height) in pixels."""
+        height, width = self.image_HW3.shape[:2]
+        return width, height
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Person boxes of one picture; empty means nobody, never the whole picture.
+
+    Attributes:
+        xyxy_N4: float32 (x1, y1, x2, y2) in picture pixels; may reach beyond the picture.
+        scores_N: float32 detector confidence, 0 to 1.
+    """
+
+    xyxy_N4: np.ndarray
+    scores_N: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Check the shapes and convert to float32."""
+        xyxy = np.asarray(self.xyxy_N4, dtype=np.float32)
+        scores = np.asarray(self.scores_N, dtype=np.float32)
+        if xyxy.ndim != 2 or xyxy.shape[1] != 4:
+            raise ValueError(f"xyxy_N4: expected (N, 4), got {xyxy.shape}")
+        if scores.shape != (len(xyxy),):
+            raise ValueError(f"scores_N: expected ({len(xyxy)},), got {scores.shape}")
+        object.__setattr__(self, "xyxy_N4", xyxy)
+        object.__setattr__(self, "scores_N", scores)
+
+    def __len__(self) -> int:
+        """Return the number of people."""
+        return len(self.xyxy_N4)
+
+    def __getitem__(self, which: "slice | np.ndarray") -> "Boxes":
+        """Return the boxes a slice, index array or boolean mask picks."""
+        return Boxes(self.xyxy_N4[which], self.scores_N[which])
+
+    @staticmethod
+    def empty() -> "Boxes":
+        """Return the boxes of a picture with nobody in it."""
+        return Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Keypoints of the people of one picture.
+
+    Attributes:
+        keypoints_NK2: float32 (x, y) in pixels of the upright picture; may lie outside it.
+        scores_NK: float32 heatmap peaks, about 0 to 1, not probabilities.
+        person_scores_N: float32 box score times the mean keypoint score (see `oks.rescore`).
+        boxes: The person boxes the keypoints were estimated from.
+        schema: What the keypoints are called.
+        track_ids_N: int64 identity over a video, or None.
+    """
+
+    keypoints_NK2: np.ndarray
+    scores_NK: np.ndarray
+    person_scores_N: np.ndarray
+    boxes: Boxes
+    schema: KeypointSchema
+    track_ids_N: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Check the shapes against the boxes and the schema, and convert to float32."""
+        people, keypoints = len(self.boxes), len(self.schema)
+        expected = {
+            "keypoints_NK2": (people, keypoints, 2),
+            "scores_NK": (people, keypoints),
+            "person_scores_N": (people,),
+        }
+        for field, shape in expected.items():
+            array = np.asarray(getattr(self, field), dtype=np.float32)
+            if array.shape != shape:
+                raise ValueError(f"{field}: expected {shape}, got {array.shape}")
+            object.__setattr__(self, field, array)
+        if self.track_ids_N is not None and self.track_ids_N.shape != (people,):
+            raise ValueError(f"track_ids_N: expected ({people},), got {self.track_ids_N.shape}")
+
+    def __len__(self) -> int:
+        """Return the number of people."""
+        return len(self.boxes)
+
+    @staticmethod
+    def empty(schema: KeypointSchema) -> "Poses":
+        """Return the poses of a picture with nobody in it."""
+        count = len(schema)
+        return Poses(
+            np.zeros((0, count, 2), np.float32),
+            np.zeros((0, count), np.float32),
+            np.zeros(0, np.float32),
+            Boxes.empty(),
+            schema,
+        )

@@ -1,0 +1,61 @@
+"""Fixtures shared by all tests; outside data is reached through environment variables only."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+def _folder(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    """Folder with outputs of the reference implementations."""
+    return _folder("HRNET_GOLDEN")
+
+
+@pytest.fixture(scope="session")
+def golden_photos() -> Path:
+    """Folder with the four photos the reference outputs speak of."""
+    return _folder("HRNET_GOLDEN_PHOTOS")
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder with coco-mini, lspet, hands-tiny and animals-tiny."""
+    return _folder("HRNET_TEST_DATA")
+
+
+@pytest.fixture(scope="session")
+def test_weights() -> Path:
+    """Folder with real YOLO detector files."""
+    return _folder("HRNET_TEST_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def test_media() -> Path:
+    """Folder with real videos."""
+    return _folder("HRNET_TEST_MEDIA")
+
+
+@pytest.fixture(scope="session")
+def golden(golden_folder: Path) -> Callable[[str], Any]:
+    """Load a reference file by name: ``.npz`` as a dict of arrays, ``.json`` as it is."""
+
+    def load(name: str) -> Any:
+        path = golden_folder / name
+        if path.suffix == ".json":
+            return json.loads(path.read_text(encoding="utf-8"))
+        with np.load(path) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    return load
