@@ -24,9 +24,10 @@ def random_crops(count):
 def runtime():
     torch.manual_seed(3)
     network = HRNet(SPEC.width, len(SPEC.schema))
-    for parameter in network.parameters():
-        # Fresh weights give heatmaps of nearly 0, which would hide every difference.
-        torch.nn.init.uniform_(parameter, -0.3, 0.5)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            # The official start gives heatmaps of nearly 0, which would hide every difference.
+            torch.nn.init.xavier_uniform_(module.weight)
     return RUNTIMES["torch"](network, SPEC, "cpu")
 
 
@@ -38,9 +39,10 @@ def test_heatmaps_are_those_of_the_network_on_normalised_pixels(runtime):
     heatmaps = runtime(crops)
     assert heatmaps.dtype == np.float32
     assert heatmaps.shape == (2, 17, HEIGHT // 4, WIDTH // 4)
-    assert np.abs(expected).max() > 0.1
-    # The memory layout may choose another convolution kernel: float32 rounding over 100 layers.
-    np.testing.assert_allclose(heatmaps, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    assert 1 < np.abs(expected).max() < 1000
+    # The memory layout may choose another convolution kernel: float32 rounding over 100 layers,
+    # seen to be 3e-6 of the largest value.
+    np.testing.assert_allclose(heatmaps, expected, rtol=0, atol=3e-5 * np.abs(expected).max())
 
 
 def test_pixels_are_exactly_those_of_torchvision(runtime):
@@ -68,8 +70,8 @@ def test_pixels_equal_the_reference_preprocessing(runtime, golden):
 def test_a_batch_equals_its_crops_one_by_one(runtime):
     crops = random_crops(3)
     singly = np.concatenate([runtime(crop[None]) for crop in crops])
-    # Kernels may sum in another order for another batch size: float32 rounding over 100 layers.
-    np.testing.assert_allclose(runtime(crops), singly, rtol=0, atol=1e-4 * np.abs(singly).max())
+    # Kernels may sum in another order for another batch size: rounding as above.
+    np.testing.assert_allclose(runtime(crops), singly, rtol=0, atol=3e-5 * np.abs(singly).max())
 
 
 def test_nobody_gives_no_heatmaps(runtime):

@@ -1,0 +1,137 @@
+"""Person detectors: frames in, person boxes out. They are interchangeable.
+
+A new detector is a file with a `Detector` and one line in `DETECTORS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from hrnet_cli.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from hrnet_cli.structures import Boxes, Frame
+
+
+class Detector(Protocol):
+    """Finds the people of pictures."""
+
+    @property
+    def name(self) -> str:
+        """Name written into every record, such as ``yolo26s``."""
+        ...
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
+        """Return the boxes of each frame, in order, in its pixels; nobody is an empty `Boxes`."""
+        ...
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """What a detector looks for, and how sure it must be.
+
+    Attributes:
+        class_name: Class to box, by the detector's own name for it.
+        person_threshold: Boxes with a lower score are dropped, 0 to 1.
+        iou_threshold: Of two boxes that overlap more, the less sure one is dropped, 0 to 1.
+        max_people: Most boxes for one picture; the surest are kept.
+        input_size: Longer side in pixels to which a YOLO scales a picture; an exported file with a
+            fixed input size keeps its own.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    """
+
+    class_name: str = "person"
+    person_threshold: float = 0.25
+    iou_threshold: float = 0.7
+    max_people: int = 300
+    input_size: int = 640
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for field in ("person_threshold", "iou_threshold"):
+            value = getattr(self, field)
+            if not 0 <= value <= 1:
+                raise UsageError(f"{field} is {value}, expected 0 to 1")
+        for field in ("max_people", "input_size"):
+            value = getattr(self, field)
+            if value < 1:
+                raise UsageError(f"{field} is {value}, expected at least 1")
+
+
+# (name for the records, file or None, settings) -> detector
+Opener = Callable[[str, Path | None, DetectorSettings], Detector]
+
+
+def _open_yolo(name: str, path: Path | None, settings: DetectorSettings) -> Detector:
+    from hrnet_cli.detectors.yolo import open_yolo
+
+    return open_yolo(name, _needed(name, path), settings)
+
+
+def _open_torchvision(name: str, path: Path | None, settings: DetectorSettings) -> Detector:
+    from hrnet_cli.detectors.torchvision import open_torchvision
+
+    return open_torchvision(name, _needed(name, path), settings)
+
+
+def _open_whole_image(_name: str, _path: Path | None, _settings: DetectorSettings) -> Detector:
+    from hrnet_cli.detectors.whole_image import WholeImageDetector
+
+    return WholeImageDetector()
+
+
+DETECTORS: dict[str, Opener] = {
+    "yolo": _open_yolo,
+    "torchvision": _open_torchvision,
+    "whole-image": _open_whole_image,
+}
+
+
+def open_detector(
+    name: str,
+    path: Path | None,
+    settings: DetectorSettings,
+    *,
+    trusted: bool,
+    on_warning: Callable[[str], None],
+) -> Detector:
+    """Return the detector for a name and the file that the name stands for.
+
+    Args:
+        name: Written into the records; ``whole-image`` and ``torchvision`` also pick the detector.
+        path: Its weights: a ``.pth`` file is torchvision's, all others are ultralytics'; None for
+            ``whole-image``.
+        settings: What to look for.
+        trusted: Whether the file's hash was checked against weights.toml.
+        on_warning: Called with one line of text.
+
+    Raises:
+        WeightsError: The file is missing, damaged, of an unknown kind or needs a missing package.
+        InputError: The detector does not know the class.
+    """
+    if path is not None and path.suffix.lower() == ".pt" and not trusted:
+        on_warning(
+            f"{path} is not listed in weights.toml: loading a .pt file runs the code inside it; "
+            "use only files you trust"
+        )
+    return DETECTORS[detector_family(name, path)](name, path, settings)
+
+
+def detector_family(name: str, path: Path | None) -> str:
+    """Return the key of `DETECTORS` for a name and its file: see `open_detector`."""
+    if name in DETECTORS:
+        return name
+    return "torchvision" if path is not None and path.suffix.lower() == ".pth" else "yolo"
+
+
+def _needed(name: str, path: Path | None) -> Path:
+    if path is None:
+        raise WeightsError(
+            f"detector '{name}' has no weights file",
+            hint="hrnet download-weights --list shows the detectors there are",
+        )
+    return path

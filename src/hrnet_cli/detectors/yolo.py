@@ -1,0 +1,274 @@
+"""Any detector file that ultralytics can run: .pt, .onnx, OpenVINO folder, TorchScript, TensorRT.
+
+ultralytics, left alone, asks the network whether it is online, reports its use, installs missing
+packages, writes settings into the home folder and changes settings of torch, OpenCV, NumPy and
+Pillow. None of that happens here; tests/unit/test_yolo.py watches the sockets and the files.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from hrnet_cli.detectors import DetectorSettings
+from hrnet_cli.detectors.classes import class_index
+from hrnet_cli.errors import WeightsError
+from hrnet_cli.structures import Boxes, Frame
+
+_SUFFIXES = (".pt", ".onnx", ".torchscript", ".engine")
+_OPENVINO_FOLDER = "_openvino_model"
+_EXPECTED = f"expected {' '.join(_SUFFIXES)} or an OpenVINO folder named *{_OPENVINO_FOLDER}"
+# Pictures of equal size that pass the network together; more gains nothing on a CPU.
+_BATCH_SIZE = 8
+
+# Read by ultralytics while it is imported (utils/__init__.py) or when it checks requirements.
+_ENVIRONMENT = {
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_VERBOSE": "false",
+    "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "true",
+}
+# Functions of others that ultralytics replaces by its own: its Image.open installs packages.
+_REPLACED = (("torch", "save"), ("PIL.Image", "open"), ("cv2", "imread"), ("cv2", "imwrite"))
+# Optional runtimes, and the extra of this package that brings each.
+_EXTRAS = {"onnxruntime": "onnx", "onnx": "onnx", "openvino": "openvino"}
+
+
+class YoloDetector:
+    """Finds people with an ultralytics model.
+
+    Args:
+        name: Name for the records.
+        model: A loaded ``ultralytics.YOLO``.
+        label: Number of the class to box.
+        settings: Thresholds, limits and device.
+    """
+
+    def __init__(self, name: str, model: Any, label: int, settings: DetectorSettings) -> None:  # noqa: ANN401 - ultralytics is imported lazily
+        self.name = name
+        self._model = model
+        self._label = label
+        self._settings = settings
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
+        """Return the boxes of each frame, surest first, clipped to the frame.
+
+        Only frames of equal size share a batch: mixed sizes are padded to a square, and a photo's
+        boxes would depend on its neighbours.
+        """
+        positions: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for position, frame in enumerate(frames):
+            positions[frame.size_wh].append(position)
+        boxes: dict[int, Boxes] = {}
+        for same_size in positions.values():
+            for start in range(0, len(same_size), _BATCH_SIZE):
+                batch = same_size[start : start + _BATCH_SIZE]
+                found = self._detect([frames[position].image_HW3 for position in batch])
+                boxes.update(zip(batch, found, strict=True))
+        return [boxes[position] for position in range(len(frames))]
+
+    def _detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
+        bgr_images = [_bgr_with_every_row(image, self._settings.input_size) for image in images]
+        results = _predict(self._model, bgr_images, self._settings, [self._label])
+        height, width = images[0].shape[:2]
+        return [
+            _to_boxes(result.boxes, (width, height), self._settings.max_people)
+            for result in results
+        ]
+
+
+def open_yolo(name: str, path: Path, settings: DetectorSettings) -> YoloDetector:
+    """Load a detector file; pose and segmentation models will do, their boxes are used.
+
+    A ``.pt`` file is a pickle: loading it runs what it says. Whether to is the caller's decision.
+
+    Args:
+        name: Name for the records.
+        path: The file, or the folder of an OpenVINO export.
+        settings: What to look for.
+
+    Raises:
+        WeightsError: The file is missing, damaged or no detector, or a package it needs is missing.
+        InputError: The model does not know the class.
+    """
+    _check_path(path)
+    with _process_left_as_it_was(), _no_console():
+        yolo_class = _import_ultralytics()
+        model = _load(yolo_class, path, settings)
+    label = class_index(dict(model.names), settings.class_name, f"detector '{name}'")
+    return YoloDetector(name, model, label, settings)
+
+
+def _check_path(path: Path) -> None:
+    if not path.exists():
+        raise WeightsError(f"detector file '{path}' does not exist")
+    if path.is_dir():
+        if not path.name.endswith(_OPENVINO_FOLDER) or not any(path.glob("*.xml")):
+            raise WeightsError(f"folder '{path}' is not a detector: {_EXPECTED}")
+    elif path.suffix.lower() not in _SUFFIXES:
+        raise WeightsError(f"'{path}' is not a detector file: {_EXPECTED}")
+    elif path.stat().st_size == 0:
+        raise WeightsError(f"detector file '{path}' is empty (0 bytes)")
+
+
+def _import_ultralytics() -> Any:  # noqa: ANN401 - ultralytics.YOLO
+    """Return ``ultralytics.YOLO``, imported with settings of its own in a folder that is deleted."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="hrnet-") as settings_folder:
+            os.environ |= _ENVIRONMENT | {"YOLO_CONFIG_DIR": settings_folder}
+            from ultralytics import YOLO
+            from ultralytics.utils import events
+    except ImportError as error:
+        raise WeightsError(
+            "YOLO detectors need the package ultralytics, which cannot be imported: "
+            f"{_first_line(error)}",
+            hint="pip install ultralytics, or do without: --detector torchvision, "
+            "--detector whole-image or --boxes FILE",
+        ) from error
+    # The program this runs in may have imported ultralytics earlier, online.
+    events.events.enabled = False
+    return YOLO
+
+
+def _load(yolo_class: Any, path: Path, settings: DetectorSettings) -> Any:  # noqa: ANN401
+    """Return the model, proven to find boxes by a trial run on an empty picture."""
+    try:
+        with _local_files_only():
+            model = yolo_class(str(path.absolute()))
+            trial = _predict(model, [np.zeros((64, 64, 3), np.uint8)], settings, None)
+    except ModuleNotFoundError as error:
+        raise _missing_package(path, str(error.name)) from error
+    except Exception as error:  # noqa: BLE001 - whatever a file of others does, it is the file
+        raise WeightsError(
+            f"detector '{path}' cannot be loaded, it is damaged or not made by ultralytics: "
+            f"{_first_line(error)}",
+            hint="fetch or export the file again",
+        ) from error
+    if trial[0].boxes is None:
+        raise WeightsError(
+            f"detector '{path}' finds no boxes: it is made for the task '{model.task}'",
+            hint="use a detection, pose or segmentation model",
+        )
+    return model
+
+
+def _missing_package(path: Path, package: str) -> WeightsError:
+    root = package.split(".")[0]
+    wanted = f"'hrnet-cli[{_EXTRAS[root]}]'" if root in _EXTRAS else root
+    return WeightsError(
+        f"detector '{path}' needs the package {root}, which is not installed",
+        hint=f"pip install {wanted}",
+    )
+
+
+def _predict(
+    model: Any,  # noqa: ANN401
+    bgr_images: list[np.ndarray],
+    settings: DetectorSettings,
+    classes: list[int] | None,
+) -> list[Any]:
+    with _no_console():
+        return model.predict(
+            bgr_images,
+            imgsz=settings.input_size,
+            conf=settings.person_threshold,
+            iou=settings.iou_threshold,
+            max_det=settings.max_people,
+            classes=classes,
+            device=settings.device,
+            verbose=False,
+            save=False,
+        )
+
+
+def _bgr_with_every_row(image_HW3: np.ndarray, input_size: int) -> np.ndarray:
+    """Return the picture in BGR, a thin one padded below and right.
+
+    Scaled to the input size, a picture of 3000x2 pixels would have no row left.
+    """
+    height, width = image_HW3.shape[:2]
+    least = -(-max(height, width) // input_size)
+    below, right = max(0, least - height), max(0, least - width)
+    padded = np.pad(image_HW3, ((0, below), (0, right), (0, 0))) if below or right else image_HW3
+    return np.ascontiguousarray(padded[:, :, ::-1])
+
+
+def _to_boxes(found: Any, size_wh: tuple[int, int], max_people: int) -> Boxes:  # noqa: ANN401
+    xyxy_N4 = np.clip(found.xyxy.cpu().numpy(), 0, (*size_wh, *size_wh))
+    scores_N = found.conf.cpu().numpy()
+    order = np.argsort(-scores_N, kind="stable")
+    has_area_N = (xyxy_N4[:, 2:] > xyxy_N4[:, :2]).all(axis=1)
+    return Boxes(xyxy_N4, scores_N)[order[has_area_N[order]][:max_people]]
+
+
+@contextlib.contextmanager
+def _process_left_as_it_was() -> Iterator[None]:
+    """Undo what importing ultralytics and setting up a model changes in the process."""
+    environment = dict(os.environ)
+    torch_threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    print_options = np.get_printoptions()
+    first_import = "ultralytics" not in sys.modules
+    originals = [
+        (module, name, getattr(module, name))
+        for module, name in ((importlib.import_module(path), name) for path, name in _REPLACED)
+    ]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for module, name, original in originals:
+            setattr(module, name, original)
+        if first_import:
+            torch.set_printoptions(profile="default")
+        np.set_printoptions(**print_options)
+        cv2.setNumThreads(cv_threads)
+        torch.set_num_threads(torch_threads)
+        for variable in os.environ.keys() - environment.keys():
+            del os.environ[variable]
+        os.environ |= environment
+
+
+@contextlib.contextmanager
+def _no_console() -> Iterator[None]:
+    """Keep ultralytics' log, which goes to stdout, out of the results that go there."""
+    logger = logging.getLogger("ultralytics")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was_disabled
+
+
+@contextlib.contextmanager
+def _local_files_only() -> Iterator[None]:
+    """Make ultralytics open the file it is given.
+
+    It would look for yolov5su.pt when given yolov5s.pt, drop quotes from paths, and download what
+    it then does not find; and it would install packages that a pickle asks for.
+    """
+    from ultralytics.utils import checks, downloads
+
+    download, install = downloads.attempt_download_asset, checks.AUTOINSTALL
+    downloads.attempt_download_asset = lambda file, *_args, **_kwargs: str(file)
+    checks.AUTOINSTALL = False
+    try:
+        yield
+    finally:
+        downloads.attempt_download_asset, checks.AUTOINSTALL = download, install
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,246 @@
+"""Boxes, crops and points: the one home of the pixel conventions.
+
+Points are (x, y), x to the right and y down, and whole numbers are pixel centres: the centre of the
+first pixel is (0, 0). Boxes are (x1, y1, x2, y2). Input sizes are (height, width). A crop is
+described by the affine map from picture pixels to crop pixels, carried with the crop, so that
+decoding can never disagree with cropping. All functions are pure and take N boxes at once.
+
+Shape letters: N people, K points each, H W picture height and width.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Numbers = npt.ArrayLike
+
+
+def xywh_to_xyxy(xywh_N4: Numbers) -> Array:
+    """Return boxes given as (x, y, width, height) as (x1, y1, x2, y2)."""
+    xywh = np.asarray(xywh_N4, dtype=np.float64).reshape(-1, 4)
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+
+
+def xyxy_to_xywh(xyxy_N4: Numbers) -> Array:
+    """Return boxes given as (x1, y1, x2, y2) as (x, y, width, height)."""
+    xyxy = np.asarray(xyxy_N4, dtype=np.float64).reshape(-1, 4)
+    return np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+
+
+def clip_boxes(xyxy_N4: Numbers, size_wh: tuple[int, int]) -> Array:
+    """Return boxes cut to the picture, x to 0..width and y to 0..height."""
+    xyxy = np.asarray(xyxy_N4, dtype=np.float64).reshape(-1, 4)
+    return np.clip(xyxy, 0, np.array([*size_wh, *size_wh], dtype=np.float64))
+
+
+def clip_annotated_boxes(xywh_N4: Numbers, size_wh: tuple[int, int]) -> Array:
+    """Return annotated boxes cleaned as the official data loader does.
+
+    The far corner loses one pixel and both corners are cut to the picture's pixel centres
+    (official HRNet, lib/dataset/coco.py, `_load_coco_keypoint_annotation_kernal`).
+
+    Args:
+        xywh_N4: COCO boxes (x, y, width, height) in picture pixels.
+        size_wh: Picture (width, height).
+
+    Returns:
+        (x, y, width, height); a box with no area left has width or height 0 or below.
+    """
+    xywh = np.asarray(xywh_N4, dtype=np.float64).reshape(-1, 4)
+    near_N2 = np.maximum(xywh[:, :2], 0)
+    far_N2 = np.minimum(np.array(size_wh) - 1.0, near_N2 + np.maximum(0, xywh[:, 2:] - 1))
+    return np.concatenate([near_N2, far_N2 - near_N2], axis=1)
+
+
+def box_iou(a_N4: Numbers, b_M4: Numbers, *, legacy_pixels: bool = False) -> Array:
+    """Return the intersection over union of each box of one set with each of another.
+
+    Args:
+        a_N4: Boxes (x1, y1, x2, y2).
+        b_M4: Boxes (x1, y1, x2, y2).
+        legacy_pixels: Count the last pixel as belonging to the box, width = x2 - x1 + 1, as the
+            official lib/nms does.
+
+    Returns:
+        (N, M), 0 to 1; 0 where both boxes have no area.
+    """
+    a = np.asarray(a_N4, dtype=np.float64).reshape(-1, 1, 4)
+    b = np.asarray(b_M4, dtype=np.float64).reshape(1, -1, 4)
+    extra = 1.0 if legacy_pixels else 0.0
+
+    def area(near: Array, far: Array) -> Array:
+        return np.prod(np.maximum(far - near + extra, 0), axis=-1)
+
+    shared = area(np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:]))
+    union = area(a[..., :2], a[..., 2:]) + area(b[..., :2], b[..., 2:]) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def box_nms(
+    xyxy_N4: Numbers, scores_N: Numbers, threshold: float, *, legacy_pixels: bool = False
+) -> npt.NDArray[np.int64]:
+    """Return the boxes that survive greedy non-maximum suppression, best first.
+
+    Args:
+        xyxy_N4: Boxes.
+        scores_N: Their scores; of equal scores the later box goes first, as in the official code.
+        threshold: Boxes with a higher IoU with a kept one are dropped.
+        legacy_pixels: See `box_iou`.
+    """
+    iou_NN = box_iou(xyxy_N4, xyxy_N4, legacy_pixels=legacy_pixels)
+    return keep_greedily(iou_NN, np.asarray(scores_N, dtype=np.float64), threshold)
+
+
+def keep_greedily(overlap_NN: Array, scores_N: Array, threshold: float) -> npt.NDArray[np.int64]:
+    """Return indices by falling score, each dropping those that overlap it above the threshold."""
+    order = np.argsort(scores_N)[::-1]
+    free_N = np.ones(len(order), dtype=bool)
+    kept: list[int] = []
+    for index in order:
+        if free_N[index]:
+            kept.append(int(index))
+            free_N &= overlap_NN[index] <= threshold
+    return np.array(kept, dtype=np.int64)
+
+
+def crop_boxes(
+    xyxy_N4: Numbers, input_hw: tuple[int, int], padding: float = 1.25
+) -> tuple[Array, Array]:
+    """Return centre and size of the crop for each person box.
+
+    The box grows to the shape of the input, then by the padding (official HRNet,
+    lib/dataset/coco.py, `_xywh2cs`, in pixels instead of units of 200). The official code leaves
+    out the padding where the centre's x is exactly -1, which is a slip and is not repeated here.
+
+    Args:
+        xyxy_N4: Person boxes in picture pixels; may reach beyond the picture.
+        input_hw: Crop (height, width).
+        padding: Factor by which the crop shows more than the box.
+
+    Returns:
+        Centres (N, 2) and sizes (N, 2) as (width, height), both in picture pixels.
+    """
+    xyxy = np.asarray(xyxy_N4, dtype=np.float64).reshape(-1, 4)
+    size_N2 = xyxy[:, 2:] - xyxy[:, :2]
+    ratio = input_hw[1] / input_hw[0]
+    width_N = np.maximum(size_N2[:, 0], size_N2[:, 1] * ratio)
+    return xyxy[:, :2] + size_N2 / 2, np.stack([width_N, width_N / ratio], axis=1) * padding
+
+
+def crop_matrices(
+    centers_N2: Numbers,
+    sizes_N2: Numbers,
+    input_hw: tuple[int, int],
+    codec: str,
+    rotations_deg_N: Numbers | None = None,
+) -> Array:
+    """Return the affine maps from picture pixels to crop pixels.
+
+    Args:
+        centers_N2: Crop centres (x, y) in picture pixels.
+        sizes_N2: Crop (width, height) in picture pixels, in the ratio of the input; must be
+            above 0.
+        input_hw: Crop (height, width) in its own pixels.
+        codec: ``msra`` and ``dark`` map the centre to (W/2, H/2) and scale by W/width (official
+            lib/utils/transforms.py, `get_affine_transform`); ``udp`` maps it to
+            ((W-1)/2, (H-1)/2) and scales by (W-1)/width (UDP paper, sec. 3.2; MMPose
+            `get_udp_warp_matrix`).
+        rotations_deg_N: Rotation of each crop in degrees, with the sign that the reference of the
+            codec gives it; None for none.
+
+    Returns:
+        (N, 2, 3) float64.
+    """
+    centers = np.asarray(centers_N2, dtype=np.float64).reshape(-1, 2)
+    sizes = np.asarray(sizes_N2, dtype=np.float64).reshape(-1, 2)
+    input_wh = np.array([input_hw[1], input_hw[0]], dtype=np.float64)
+    angles_N = np.deg2rad(
+        np.zeros(len(centers)) if rotations_deg_N is None else np.asarray(rotations_deg_N)
+    )
+    if codec == "udp":
+        target_2 = (input_wh - 1) / 2
+        scale_N2 = (input_wh - 1) / sizes
+    else:
+        target_2 = input_wh / 2
+        scale_N2 = np.repeat(input_wh[:1] / sizes[:, :1], 2, axis=1)
+        angles_N = -angles_N
+    cos_N, sin_N = np.cos(angles_N), np.sin(angles_N)
+    rotation_N22 = np.stack([cos_N, -sin_N, sin_N, cos_N], axis=1).reshape(-1, 2, 2)
+    linear_N22 = scale_N2[:, :, None] * rotation_N22
+    shift_N2 = target_2 - np.einsum("nij,nj->ni", linear_N22, centers)
+    return np.concatenate([linear_N22, shift_N2[:, :, None]], axis=2)
+
+
+def invert_affines(matrices_N23: Array) -> Array:
+    """Return the inverse maps of (N, 2, 3) affine maps."""
+    inverse_N22 = np.linalg.inv(matrices_N23[:, :, :2]).astype(np.float64, copy=False)
+    shift_N2 = -np.einsum("nij,nj->ni", inverse_N22, matrices_N23[:, :, 2])
+    return np.concatenate([inverse_N22, shift_N2[:, :, None]], axis=2)
+
+
+def apply_affines(points_NK2: Numbers, matrices_N23: Array) -> Array:
+    """Return K points (x, y) of each of N people under that person's affine map."""
+    points = np.asarray(points_NK2, dtype=np.float64)
+    linear_N22, shift_N2 = matrices_N23[:, :, :2], matrices_N23[:, :, 2]
+    return np.einsum("nij,nkj->nki", linear_N22, points) + shift_N2[:, None]
+
+
+def points_in_frame(points_NK2: Numbers, size_wh: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Return which points lie on the picture, whose pixels reach from -0.5 to size - 0.5."""
+    points = np.asarray(points_NK2, dtype=np.float64)
+    return np.all((points >= -0.5) & (points <= np.array(size_wh) - 0.5), axis=-1)
+
+
+def warp_crops(
+    image_HW3: npt.NDArray[np.uint8], image_to_crop_N23: Array, input_hw: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """Return the crops of one picture, bilinear, black beyond its border.
+
+    Args:
+        image_HW3: uint8 picture, any colour order.
+        image_to_crop_N23: Affine maps from picture pixels to crop pixels.
+        input_hw: Crop (height, width).
+
+    Returns:
+        (N, height, width, 3) uint8 in the colour order of the picture. Mean and standard
+        deviation are the network's business, so that bytes travel, not floats.
+    """
+    height, width = input_hw
+    crops_NHW3 = np.empty((len(image_to_crop_N23), height, width, 3), np.uint8)
+    crop_to_image_N23 = invert_affines(image_to_crop_N23)
+    for crop, inverse in zip(crops_NHW3, crop_to_image_N23, strict=True):
+        part, offset_2 = _touched_part(image_HW3, inverse, input_hw)
+        if part.size == 0:
+            crop[:] = 0
+            continue
+        inverse = inverse.copy()
+        inverse[:, 2] -= offset_2
+        cv2.warpAffine(
+            part,
+            inverse,
+            (width, height),
+            dst=crop,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+        )
+    return crops_NHW3
+
+
+def _touched_part(
+    image_HW3: npt.NDArray[np.uint8], crop_to_image_23: Array, input_hw: tuple[int, int]
+) -> tuple[npt.NDArray[np.uint8], Sequence[int]]:
+    """Return the rectangle of the picture that a crop reads, and its (x, y) offset.
+
+    OpenCV looks at the whole source for each call: reading a part keeps large photos cheap.
+    One pixel of margin keeps the interpolation at the rim the same.
+    """
+    height, width = input_hw
+    corners_42 = np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=np.float64)
+    reached_42 = apply_affines(corners_42[None], crop_to_image_23[None])[0]
+    size_2 = np.array([image_HW3.shape[1], image_HW3.shape[0]])
+    near_2 = np.clip(np.floor(reached_42.min(axis=0)) - 1, 0, size_2).astype(int)
+    far_2 = np.clip(np.ceil(reached_42.max(axis=0)) + 2, 0, size_2).astype(int)
+    return image_HW3[near_2[1] : far_2[1], near_2[0] : far_2[0]], (int(near_2[0]), int(near_2[1]))

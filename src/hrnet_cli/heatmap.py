@@ -1,0 +1,266 @@
+"""Heatmap codecs: keypoints -> target heatmaps, and heatmaps -> keypoints.
+
+Both halves of each convention stand in this one file, so that training and testing cannot drift:
+
+- ``msra``: targets centred on whole heatmap pixels; a quarter pixel towards the larger neighbour
+  when decoding (official HRNet, lib/dataset/JointsDataset.py and lib/core/inference.py).
+- ``dark``: targets centred where the keypoint is; decoding by a second-order expansion of the
+  log of the blurred heatmap (DARK, CVPR 2020, sec. 3; MMPose ``MSRAHeatmap`` with unbiased=True).
+- ``udp``: as ``dark`` with other stencils, on a grid that spans pixel centres (UDP, CVPR 2020;
+  MMPose ``UDPHeatmap``).
+
+All functions are pure. Shape letters: N people, K keypoints, H W heatmap height and width, M = N*K.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+STRIDE = 4
+# Targets reach three sigmas (official `generate_target`).
+RADIUS_SIGMAS = 3
+# Published settings: an 11-pixel blur for heatmaps of 64 rows, 17 for 96; in proportion otherwise.
+BLUR_KERNEL_AT_64_ROWS = 11
+
+
+def heatmap_grid_step(input_hw: tuple[int, int], codec: str) -> npt.NDArray[np.float64]:
+    """Return the crop pixels (x, y) between neighbouring heatmap pixels.
+
+    4 for ``msra`` and ``dark``; (input - 1) / (heatmap - 1) for ``udp``, whose first and last
+    heatmap pixels lie on the first and last crop pixels.
+    """
+    input_wh = np.array([input_hw[1], input_hw[0]], dtype=np.float64)
+    heatmap_wh = input_wh / STRIDE
+    return (input_wh - 1) / (heatmap_wh - 1) if codec == "udp" else input_wh / heatmap_wh
+
+
+def encode(
+    keypoints_NK2: npt.ArrayLike,
+    visible_NK: npt.ArrayLike,
+    input_hw: tuple[int, int],
+    codec: str,
+    sigma: float,
+) -> tuple[Floats, Floats]:
+    """Return the target heatmaps and weights of keypoints.
+
+    Args:
+        keypoints_NK2: Keypoints (x, y) in crop pixels of the codec's own crop.
+        visible_NK: Label weight of each keypoint, 0 for unlabelled. Above one half a Gaussian is
+            drawn; the weight itself is passed on, as the references do.
+        input_hw: Crop (height, width).
+        codec: One of `config.CODECS`.
+        sigma: Standard deviation of the Gaussian in heatmap pixels (official: 2 at 256x192, 3 at
+            384x288).
+
+    Returns:
+        float32 targets (N, K, H, W) with peak 1, and float32 weights (N, K): the visibility, or 0
+        where the Gaussian's window lies outside the heatmap. The window is that of the reference,
+        which counts one row and column before the first as inside.
+    """
+    height, width = input_hw[0] // STRIDE, input_hw[1] // STRIDE
+    points_NK2 = np.asarray(keypoints_NK2, np.float64) / heatmap_grid_step(input_hw, codec)
+    visible = np.asarray(visible_NK, np.float32)
+    radius = RADIUS_SIGMAS * sigma
+    # Truncation towards zero, as int() in the official code: -0.7 belongs to column 0.
+    cells_NK2 = np.trunc(points_NK2 + 0.5)
+    window_centers_NK2 = points_NK2 if codec == "dark" else cells_NK2
+    outside_NK = np.any(window_centers_NK2 - radius >= (width, height), axis=-1) | np.any(
+        window_centers_NK2 + radius + 1 < 0, axis=-1
+    )
+    drawn_NK = ((visible > 0.5) if codec == "msra" else (visible >= 0.5)) & ~outside_NK
+    peaks_NK2 = cells_NK2 if codec == "msra" else points_NK2
+    profiles: list[npt.NDArray[np.float64]] = []
+    for axis, length in ((0, width), (1, height)):
+        grid = np.arange(length)
+        profile = np.exp(-((grid - peaks_NK2[..., axis, None]) ** 2) / (2 * sigma**2))
+        if codec != "dark":
+            profile *= np.abs(grid - cells_NK2[..., axis, None]) <= radius
+        profiles.append(profile)
+    profiles[0] *= drawn_NK[..., None]
+    targets_NKHW = profiles[1][..., :, None] * profiles[0][..., None, :]
+    return targets_NKHW.astype(np.float32), np.where(outside_NK, np.float32(0), visible)
+
+
+def decode(
+    heatmaps_NKHW: Floats,
+    codec: str,
+    input_hw: tuple[int, int],
+    blur_kernel: int | None = None,
+) -> tuple[Floats, Floats]:
+    """Return the keypoints that heatmaps show.
+
+    Args:
+        heatmaps_NKHW: float32 heatmaps.
+        codec: The convention the network was trained with.
+        input_hw: Crop (height, width).
+        blur_kernel: Odd width in heatmap pixels of the blur of ``dark`` and ``udp``; None for the
+            published width in proportion to the heatmap.
+
+    Returns:
+        Keypoints (N, K, 2) as (x, y) in crop pixels of the codec's own crop, and scores (N, K):
+        the highest value of each heatmap, before blurring, about 0 to 1 and not clipped. A
+        heatmap without a value above 0 gives the point (0, 0).
+    """
+    peaks_NK2, scores_NK = find_peaks(heatmaps_NKHW)
+    kernel = blur_kernel if blur_kernel is not None else default_blur_kernel(heatmaps_NKHW.shape[2])
+    if codec == "msra":
+        refined_NK2 = refine_quarter(heatmaps_NKHW, peaks_NK2)
+    elif codec == "dark":
+        refined_NK2 = refine_dark(heatmaps_NKHW, peaks_NK2, kernel)
+    else:
+        refined_NK2 = refine_udp(heatmaps_NKHW, peaks_NK2, kernel)
+    refined_NK2 = np.where((scores_NK > 0)[..., None], refined_NK2, 0)
+    return (refined_NK2 * heatmap_grid_step(input_hw, codec)).astype(np.float32), scores_NK
+
+
+def default_blur_kernel(heatmap_rows: int) -> int:
+    """Return the odd blur width that stands to the heatmap as the published ones do."""
+    return 2 * round((BLUR_KERNEL_AT_64_ROWS * heatmap_rows / 64 - 1) / 2) + 1
+
+
+def find_peaks(heatmaps_NKHW: Floats) -> tuple[Ints, Floats]:
+    """Return the highest pixel of each heatmap and its value.
+
+    Returns:
+        Pixels (N, K, 2) as (x, y), the first in reading order of equal ones and (0, 0) where no
+        value is above 0 (official `get_max_preds`); values (N, K).
+    """
+    people, keypoints, height, width = heatmaps_NKHW.shape
+    flat_NKP = heatmaps_NKHW.reshape(people, keypoints, height * width)
+    index_NK = flat_NKP.argmax(axis=2) if flat_NKP.size else np.zeros((people, keypoints), int)
+    scores_NK = np.take_along_axis(flat_NKP, index_NK[..., None], axis=2)[..., 0]
+    peaks_NK2 = np.stack([index_NK % width, index_NK // width], axis=-1)
+    return np.where((scores_NK > 0)[..., None], peaks_NK2, 0).astype(np.int64), scores_NK
+
+
+def refine_quarter(heatmaps_NKHW: Floats, peaks_NK2: Ints) -> Floats:
+    """Return peaks moved a quarter pixel towards the larger neighbour on each axis.
+
+    Peaks within one pixel of the near rims or on the far rims stay, on both axes (official
+    lib/core/inference.py, `get_final_preds`).
+    """
+    height, width = heatmaps_NKHW.shape[2:]
+    x_NK, y_NK = peaks_NK2[..., 0], peaks_NK2[..., 1]
+    inner_NK = (x_NK > 1) & (x_NK < width - 1) & (y_NK > 1) & (y_NK < height - 1)
+    value = _sampler(heatmaps_NKHW, np.where(inner_NK, x_NK, 1), np.where(inner_NK, y_NK, 1))
+    slopes_NK2 = np.stack([value(1, 0) - value(-1, 0), value(0, 1) - value(0, -1)], axis=-1)
+    return (peaks_NK2 + np.sign(slopes_NK2) * 0.25 * inner_NK[..., None]).astype(np.float32)
+
+
+def refine_dark(heatmaps_NKHW: Floats, peaks_NK2: Ints, blur_kernel: int) -> Floats:
+    """Return peaks moved to the maximum of a parabola through the log of the blurred heatmap.
+
+    Derivatives over two pixels; peaks within two pixels of a rim stay (DARK, CVPR 2020, eq. 9;
+    MMPose `refine_keypoints_dark`).
+    """
+    height, width = heatmaps_NKHW.shape[2:]
+    x_NK, y_NK = peaks_NK2[..., 0], peaks_NK2[..., 1]
+    inner_NK = (x_NK > 1) & (x_NK < width - 2) & (y_NK > 1) & (y_NK < height - 2)
+    logs_NKHW = np.log(np.maximum(blur(heatmaps_NKHW, blur_kernel), np.float32(1e-10)))
+    value = _sampler(logs_NKHW, np.where(inner_NK, x_NK, 2), np.where(inner_NK, y_NK, 2))
+    center = value(0, 0)
+    gradient = np.stack([value(1, 0) - value(-1, 0), value(0, 1) - value(0, -1)], axis=-1) / 2
+    xx = (value(2, 0) - 2 * center + value(-2, 0)) / 4
+    yy = (value(0, 2) - 2 * center + value(0, -2)) / 4
+    xy = (value(1, 1) - value(1, -1) - value(-1, 1) + value(-1, -1)) / 4
+    offsets_NK2 = _newton_step(gradient, xx, xy, yy)
+    return (peaks_NK2 + offsets_NK2 * inner_NK[..., None]).astype(np.float32)
+
+
+def refine_udp(heatmaps_NKHW: Floats, peaks_NK2: Ints, blur_kernel: int) -> Floats:
+    """Return peaks moved like `refine_dark`, with UDP's one-pixel stencils and up to the rims.
+
+    The log is taken of values limited to 0.001..50, the rims are repeated outwards and a small
+    number is added to the diagonal of the Hessian (MMPose `refine_keypoints_dark_udp`).
+    """
+    logs_NKHW = np.log(np.clip(blur(heatmaps_NKHW, blur_kernel), 1e-3, 50, dtype=np.float32))
+    value = _sampler(logs_NKHW, peaks_NK2[..., 0], peaks_NK2[..., 1])
+    center = value(0, 0)
+    left, right, up, down = value(-1, 0), value(1, 0), value(0, -1), value(0, 1)
+    gradient = np.stack([right - left, down - up], axis=-1) / 2
+    tiny = np.finfo(np.float32).eps
+    xx = right - 2 * center + left + tiny
+    yy = down - 2 * center + up + tiny
+    xy = (value(1, 1) - right - down + 2 * center - left - up + value(-1, -1)) / 2
+    return (peaks_NK2 + _newton_step(gradient, xx, xy, yy)).astype(np.float32)
+
+
+def blur(heatmaps_NKHW: Floats, kernel: int) -> Floats:
+    """Return heatmaps smoothed with a Gaussian, zero beyond the rims, each scaled to its old peak.
+
+    Args:
+        heatmaps_NKHW: Heatmaps.
+        kernel: Odd width in pixels; OpenCV's rule gives the standard deviation.
+    """
+    people, keypoints, height, width = heatmaps_NKHW.shape
+    if not people:
+        return heatmaps_NKHW
+    # All maps in one tall picture with empty rows between: one call instead of N*K.
+    margin = kernel // 2
+    tall = np.zeros((people * keypoints, height + margin, width), np.float32)
+    tall[:, :height] = heatmaps_NKHW.reshape(-1, height, width)
+    smooth = cv2.GaussianBlur(
+        tall.reshape(-1, width), (kernel, kernel), 0, borderType=cv2.BORDER_CONSTANT
+    ).reshape(tall.shape)[:, :height]
+    old_peaks = heatmaps_NKHW.reshape(-1, height * width).max(axis=1)
+    scale = old_peaks / (smooth.max(axis=(1, 2)) + np.float32(1e-12))
+    return (smooth * scale[:, None, None]).reshape(heatmaps_NKHW.shape)
+
+
+def flip_heatmaps(heatmaps_NKHW: Floats, flip_indices: Sequence[int]) -> Floats:
+    """Return heatmaps of mirrored crops turned back: mirrored, left and right exchanged."""
+    return heatmaps_NKHW[:, list(flip_indices), :, ::-1]
+
+
+def flip_merge(
+    heatmaps_NKHW: Floats, mirrored_NKHW: Floats, flip_indices: Sequence[int], codec: str
+) -> Floats:
+    """Return the mean of the heatmaps of crops and of their mirror images (the flip test).
+
+    Args:
+        heatmaps_NKHW: Heatmaps of the crops.
+        mirrored_NKHW: Heatmaps the network gave for the mirrored crops.
+        flip_indices: `KeypointSchema.flip_indices`.
+        codec: The heatmaps of ``msra`` and ``dark`` are off by one column after turning back,
+            since a stride-4 grid is not symmetric in the crop, and are shifted (official
+            SHIFT_HEATMAP); those of ``udp`` are not.
+    """
+    turned_NKHW = flip_heatmaps(mirrored_NKHW, flip_indices)
+    if codec != "udp":
+        turned_NKHW = np.concatenate([turned_NKHW[..., :1], turned_NKHW[..., :-1]], axis=-1)
+    return (heatmaps_NKHW + turned_NKHW) * np.float32(0.5)
+
+
+class _sampler:  # noqa: N801 - used like a function: value(dx, dy)
+    """Reads every heatmap near its own pixel; beyond a rim the rim's value stands."""
+
+    def __init__(self, maps_NKHW: Floats, x_NK: Ints, y_NK: Ints) -> None:
+        people, keypoints, self.height, self.width = maps_NKHW.shape
+        self.maps_MHW = maps_NKHW.reshape(-1, self.height, self.width)
+        self.rows_NK: Ints = np.arange(people * keypoints).reshape(people, keypoints)
+        self.x_NK, self.y_NK = x_NK, y_NK
+
+    def __call__(self, dx: int, dy: int) -> Floats:
+        x_NK = np.clip(self.x_NK + dx, 0, self.width - 1)
+        y_NK = np.clip(self.y_NK + dy, 0, self.height - 1)
+        return self.maps_MHW[self.rows_NK, y_NK, x_NK]
+
+
+def _newton_step(
+    gradient_NK2: npt.NDArray[np.floating],
+    xx: npt.NDArray[np.floating],
+    xy: npt.NDArray[np.floating],
+    yy: npt.NDArray[np.floating],
+) -> npt.NDArray[np.floating]:
+    """Return -inverse(Hessian) @ gradient, 0 where the Hessian has no inverse."""
+    determinant = xx * yy - xy * xy
+    usable = determinant != 0
+    divisor = np.where(usable, determinant, 1)
+    x, y = gradient_NK2[..., 0], gradient_NK2[..., 1]
+    step = np.stack([(xy * y - yy * x) / divisor, (xy * x - xx * y) / divisor], axis=-1)
+    return np.where(usable[..., None] & np.isfinite(step), step, np.float32(0))
