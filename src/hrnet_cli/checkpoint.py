@@ -6,13 +6,18 @@ safetensors whose metadata describe the network (`spec_from_metadata`). No code 
 """
 
 import json
+import math
 import os
 import pickle
+import re
+import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,9 +25,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hrnet_cli import tensor_pickle
-from hrnet_cli.config import BOX_PADDING, CODECS, ModelSpec
+from hrnet_cli.config import CODECS, ModelSpec
 from hrnet_cli.errors import ConfigError, OutputError, WeightsError
 from hrnet_cli.models import MODELS
+from hrnet_cli.models.hrnet import INPUT_MULTIPLE
 from hrnet_cli.schema import (
     SCHEMAS,
     KeypointSchema,
@@ -32,7 +38,6 @@ from hrnet_cli.schema import (
 )
 
 ARCHITECTURE = "hrnet"
-INPUT_MULTIPLE = 32
 FORMATS = "a PyTorch checkpoint (.pth, .pt) or a safetensors file"
 # Keys under which training programs wrap a state dict, most specific first.
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")
@@ -43,7 +48,9 @@ HEAD_KEY = "final_layer.weight"
 # All that reading a damaged pickle or archive was seen to raise; OSError is told apart.
 DAMAGE = (
     pickle.UnpicklingError,
+    struct.error,
     zipfile.BadZipFile,
+    zlib.error,
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -110,7 +117,8 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         WeightsError: The file is absent, empty, damaged, or no weights file.
     """
     head = _read_head(path)
-    if head[8:9] == b"{":
+    # Safetensors start with the length of a JSON header, in eight bytes, and the header.
+    if head[4:9] == b"\0\0\0\0{":
         return _read_safetensors(path)
     stream_magic = tensor_pickle.STREAM_MAGIC.to_bytes(10, "little")
     if head.startswith(b"PK") or stream_magic in head:
@@ -211,7 +219,7 @@ def save_model(
         OutputError: The file cannot be written; what was at `path` is left as it was.
     """
     tensors = {
-        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype)
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in network_state.items()
     }
     metadata = {
@@ -222,7 +230,7 @@ def save_model(
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file({n: t.contiguous() for n, t in tensors.items()}, temporary, metadata)
+        save_file(tensors, temporary, metadata)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise OutputError(
@@ -281,13 +289,13 @@ def spec_from_metadata(metadata: Mapping[str, str], *, path: Path) -> ModelSpec:
         _parse_choice(metadata, "architecture", MODELS)
         return ModelSpec(
             name=path.stem,
-            width=int(metadata["width"]),
+            width=_parse_width(metadata["width"]),
             input_hw=_parse_input_hw(metadata["input_hw"]),
             codec=_parse_choice(metadata, "codec", CODECS),
-            schema=_parse_schema(metadata["keypoint_schema"], path),
-            mean_rgb=_parse_rgb(metadata["mean_rgb"]),
-            std_rgb=_parse_rgb(metadata["std_rgb"]),
-            box_padding=float(metadata.get("box_padding", BOX_PADDING)),
+            schema=_parse_schema(metadata["keypoint_schema"]),
+            mean_rgb=_parse_rgb(metadata, "mean_rgb"),
+            std_rgb=_parse_rgb(metadata, "std_rgb"),
+            box_padding=_parse_numbers(metadata, "box_padding", 1)[0],
         )
     except (KeyError, ValueError, ConfigError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -349,8 +357,8 @@ def _read_pickle(path: Path) -> object:
 def _damaged(path: Path, kind: str) -> WeightsError:
     size = path.stat().st_size
     return WeightsError(
-        f"{path}: damaged or cut short ({size:,} bytes): it starts like {kind} but cannot be"
-        " read to its end",
+        f"{path}: starts like {kind} but cannot be read as one ({size:,} bytes):"
+        " damaged, cut short or of another kind",
         hint="download it again; `hrnet download-weights` checks the hash",
     )
 
@@ -360,7 +368,7 @@ def _named_tensors(tree: object, path: Path) -> dict[str, torch.Tensor]:
     tensors = {
         name: value
         for name, value in _unwrap(tree).items()
-        if isinstance(name, str) and isinstance(value, torch.Tensor) and value.device.type == "cpu"
+        if isinstance(name, str) and _is_plain_tensor(value)
     }
     if not tensors:
         raise WeightsError(
@@ -370,6 +378,15 @@ def _named_tensors(tree: object, path: Path) -> dict[str, torch.Tensor]:
             " save model.state_dict() instead",
         )
     return tensors
+
+
+def _is_plain_tensor(value: object) -> TypeGuard[torch.Tensor]:
+    """Tell whether something is a tensor with numbers in it: not sparse, not without data."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+    )
 
 
 def _unwrap(tree: object) -> dict[object, object]:
@@ -428,9 +445,12 @@ def _check_keypoints(schema: KeypointSchema, keypoints: int | None, path: Path) 
 
 
 def _parse_input_hw(text: str) -> tuple[int, int]:
-    height, width = (int(side) for side in text.split("x"))
-    if min(height, width) <= 0 or height % INPUT_MULTIPLE or width % INPUT_MULTIPLE:
-        raise ValueError(f"input_hw '{text}', expected multiples of {INPUT_MULTIPLE}")
+    sides = re.fullmatch(r"(\d+)x(\d+)", text)
+    height, width = (int(side) for side in sides.groups()) if sides else (0, 0)
+    if not (height and width) or height % INPUT_MULTIPLE or width % INPUT_MULTIPLE:
+        raise ValueError(
+            f"input_hw '{text}', expected HEIGHTxWIDTH in multiples of {INPUT_MULTIPLE}"
+        )
     return height, width
 
 
@@ -440,15 +460,37 @@ def _parse_choice(metadata: Mapping[str, str], key: str, choices: Collection[str
     return metadata[key]
 
 
-def _parse_schema(text: str, path: Path) -> KeypointSchema:
+def _parse_schema(text: str) -> KeypointSchema:
     if text in SCHEMAS:
         return load_schema(text)
-    return schema_from_dict(json.loads(text), where=str(path))
+    if not text.startswith("{"):
+        raise ValueError(
+            f"keypoint_schema '{text}', expected one of {', '.join(SCHEMAS)} or the fields of a"
+            " schema as JSON"
+        )
+    return schema_from_dict(json.loads(text), where="keypoint_schema")
 
 
-def _parse_rgb(text: str) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in text.split(","))
+def _parse_rgb(metadata: Mapping[str, str], key: str) -> tuple[float, float, float]:
+    red, green, blue = _parse_numbers(metadata, key, 3)
     return red, green, blue
+
+
+def _parse_numbers(metadata: Mapping[str, str], key: str, count: int) -> list[float]:
+    try:
+        values = [float(value) for value in metadata[key].split(",")]
+    except ValueError:
+        values = []
+    if len(values) != count or not all(map(math.isfinite, values)):
+        numbers = "one number" if count == 1 else f"{count} numbers with commas between"
+        raise ValueError(f"{key} '{metadata[key]}', expected {numbers}")
+    return values
+
+
+def _parse_width(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"width '{text}', expected a whole number")
+    return int(text)
 
 
 def _shorten(names: Sequence[str]) -> str:

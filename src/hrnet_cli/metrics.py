@@ -71,9 +71,7 @@ def auc(
     return float(np.mean(curve))
 
 
-def epe(
-    predicted_NK2: npt.ArrayLike, true_NK2: npt.ArrayLike, visible_NK: npt.ArrayLike
-) -> float:
+def epe(predicted_NK2: npt.ArrayLike, true_NK2: npt.ArrayLike, visible_NK: npt.ArrayLike) -> float:
     """Return the mean distance in pixels over all labelled keypoints (end-point error)."""
     return nme(predicted_NK2, true_NK2, visible_NK, np.ones((1, 2)))
 
@@ -122,20 +120,20 @@ def heatmap_accuracy(
     predicted_NK2: npt.ArrayLike,
     true_NK2: npt.ArrayLike,
     heatmap_hw: tuple[int, int],
-    threshold: float = 0.5,
 ) -> Array:
     """Return the training accuracy of the official code for each keypoint, 0 to 1.
+
+    The official lib/core/evaluate.py takes a threshold but always uses 0.5, and divides x by a
+    tenth of the heatmap's height and y by a tenth of its width; this does the same.
 
     Args:
         predicted_NK2: Peaks (x, y) of the network's heatmaps, in heatmap pixels.
         true_NK2: Peaks of the targets; those within one pixel of the near rims do not count.
-        heatmap_hw: Heatmap (height, width). The official lib/core/evaluate.py divides x by a
-            tenth of the height and y by a tenth of the width, and so does this.
-        threshold: Largest distance that is not correct any more.
+        heatmap_hw: Heatmap (height, width).
     """
     counted_NK = (np.asarray(true_NK2) > 1).all(axis=-1)
     distances = keypoint_distances(predicted_NK2, true_NK2, np.array([heatmap_hw]) / 10)
-    return fraction_correct(distances, counted_NK, threshold)
+    return fraction_correct(distances, counted_NK, 0.5)
 
 
 def mean_over_keypoints(values_K: Array) -> float:

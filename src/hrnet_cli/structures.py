@@ -82,6 +82,28 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class PersonHeatmaps:
+    """The heatmaps the keypoints of one picture's people were read from.
+
+    Attributes:
+        heatmaps_NKHW: float32, about 0 to 1.
+        heatmap_to_image_N23: Affine maps from heatmap pixels to picture pixels.
+    """
+
+    heatmaps_NKHW: np.ndarray
+    heatmap_to_image_N23: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        people = len(self.heatmaps_NKHW)
+        if self.heatmaps_NKHW.ndim != 4 or self.heatmap_to_image_N23.shape != (people, 2, 3):
+            raise ValueError(
+                f"expected (N, K, H, W) and (N, 2, 3), got {self.heatmaps_NKHW.shape} and"
+                f" {self.heatmap_to_image_N23.shape}"
+            )
+
+
+@dataclass(frozen=True)
 class Poses:
     """Keypoints of the people of one picture.
 
@@ -92,6 +114,7 @@ class Poses:
         boxes: The person boxes the keypoints were estimated from.
         schema: What the keypoints are called.
         track_ids_N: int64 identity over a video, or None.
+        heatmaps: What the keypoints were read from, where it was asked for.
     """
 
     keypoints_NK2: np.ndarray
@@ -100,6 +123,7 @@ class Poses:
     boxes: Boxes
     schema: KeypointSchema
     track_ids_N: np.ndarray | None = None
+    heatmaps: PersonHeatmaps | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes against the boxes and the schema, and convert to float32."""

@@ -10,7 +10,7 @@ Both forms of `torch.save` are read: the zip archive (since torch 1.6) and the o
 import pickle
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -158,8 +158,8 @@ def _load_archive(archive: zipfile.ZipFile) -> object:
         if byte_order != sys.byteorder:
             raise pickle.UnpicklingError(f"byte order is {byte_order}, expected {sys.byteorder}")
 
-    def read_storage(key: str, dtype: torch.dtype, _length: int) -> torch.Tensor:
-        return _flat_tensor(archive.read(f"{folder}data/{key}"), dtype)
+    def read_storage(key: str, dtype: torch.dtype, length: int) -> torch.Tensor:
+        return _flat_tensor(archive.read(f"{folder}data/{key}"), dtype, length)
 
     with archive.open(names[0]) as stream:
         return _TensorUnpickler(stream, read_storage).load()
@@ -180,15 +180,22 @@ def _load_stream(stream: BinaryIO) -> object:
     if magic != STREAM_MAGIC:
         raise pickle.UnpicklingError("does not start like a file of torch.save")
     tree = next_pickle()
-    for key in cast("Iterable[str]", next_pickle()):
+    keys = cast("list[str]", next_pickle())
+    if set(keys) != storages.keys():
+        raise pickle.UnpicklingError("does not list the storages it uses")
+    for key in keys:
         storage = storages[key]
         length = int.from_bytes(stream.read(8), "little")
-        if length != len(storage):
-            raise pickle.UnpicklingError(f"storage {key} has {length} elements, not {len(storage)}")
-        storage.copy_(_flat_tensor(stream.read(length * storage.itemsize), storage.dtype))
+        data = stream.read(length * storage.itemsize)
+        storage.copy_(_flat_tensor(data, storage.dtype, len(storage)))
     return tree
 
 
-def _flat_tensor(data: bytes, dtype: torch.dtype) -> torch.Tensor:
-    # torch.frombuffer accepts no empty buffer, and warns of one that cannot be written.
-    return torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
+def _flat_tensor(data: bytes, dtype: torch.dtype, length: int) -> torch.Tensor:
+    if len(data) != length * dtype.itemsize:
+        raise pickle.UnpicklingError(f"storage of {len(data)} bytes, expected {length} of {dtype}")
+    if not data:
+        return torch.empty(0, dtype=dtype)
+    # As bytes first: where torch.frombuffer refuses a length it does not give the buffer back. A
+    # bytearray, because torch warns of memory that cannot be written.
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(dtype)

@@ -39,14 +39,6 @@ def test_msra_targets_equal_official(targets, case):
     np.testing.assert_allclose(weights, targets[f"{case}_target_weight"][..., 0], atol=1e-6)
 
 
-def test_different_keypoint_weights_are_a_product(targets, golden, case):
-    names = golden("dataset_meta.json")["datasets"]["coco"]
-    weights = targets[f"{case}_target_weight"] * np.array(names["joint_weights"])[None, :, None]
-    np.testing.assert_allclose(
-        weights, targets[f"{case}_target_weight_different_joints"], atol=1e-6
-    )
-
-
 @pytest.mark.parametrize("codec", ["msra", "dark", "udp"])
 def test_targets_equal_mmpose(targets, case, codec):
     input_hw, sigma, _ = CASES[case]

@@ -596,8 +596,8 @@ def test_a_file_cut_short_is_damaged_wherever_it_is_cut(form, tmp_path):
             read_tensors(path)
         kind = "a safetensors file" if form == "safetensors" else "a PyTorch checkpoint"
         assert caught.value.message == (
-            f"{path}: damaged or cut short ({length:,} bytes): it starts like {kind} but cannot"
-            " be read to its end"
+            f"{path}: starts like {kind} but cannot be read as one ({length:,} bytes):"
+            " damaged, cut short or of another kind"
         )
         assert "download it again" in caught.value.hint
 
@@ -621,12 +621,24 @@ def test_flipped_bytes_never_end_in_another_error(form, tmp_path):
     assert refused > 0
 
 
-def test_an_archive_of_something_else(tmp_path):
-    path = tmp_path / "photos.pth"
-    with zipfile.ZipFile(path, "w") as archive:
+def test_archives_of_something_else(tmp_path):
+    photos, script = tmp_path / "photos.pth", tmp_path / "script.pt"
+    with zipfile.ZipFile(photos, "w") as archive:
         archive.writestr("photo.jpg", b"123")
-    with pytest.raises(WeightsError, match="starts like a PyTorch checkpoint but cannot be read"):
-        read_tensors(path)
+    torch.jit.script(torch.nn.ReLU()).save(script)
+    for path in (photos, script):
+        with pytest.raises(WeightsError, match="starts like a PyTorch checkpoint but cannot be"):
+            read_tensors(path)
+
+
+def test_tensors_without_plain_numbers_are_passed_over(tmp_path):
+    tree = {
+        "sparse": torch.eye(3).to_sparse(),
+        "shapes only": torch.zeros(3, device="meta"),
+        "weight": torch.ones(2),
+    }
+    tensors, _ = read_tensors(save_torch(tmp_path / "net.pth", tree))
+    assert list(tensors) == ["weight"]
 
 
 @pytest.mark.parametrize("tree", [[1, 2], {"epoch": 3}, {}, "text", {"state_dict": {1: "x"}}])

@@ -49,7 +49,7 @@ class Server:
         self.httpd.daemon_threads = True
         self.httpd.handle_error = lambda *args: None  # Clients that leave are the point here.
         self.base = f"http://127.0.0.1:{self.httpd.server_port}"
-        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
+        threading.Thread(target=self.httpd.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self):
         self.release.set()
@@ -569,11 +569,11 @@ def test_two_processes_fetch_a_file_once(server, target):
 
 
 def test_a_process_that_gets_nothing_does_not_hold_up_others_for_long(server, target):
-    first = threading.Thread(
-        target=lambda: pytest.raises(
-            UnreachableError, download, [server.url("silent")], target, sha256=SHA, deadline_s=3
-        )
-    )
+    def wait_in_vain():
+        with pytest.raises(UnreachableError):
+            download([server.url("silent")], target, sha256=SHA, deadline_s=2)
+
+    first = threading.Thread(target=wait_in_vain)
     first.start()
     wait_for((target.parent / "model.pth.lock").exists)
     started = time.monotonic()

@@ -123,7 +123,7 @@ def _check_path(path: Path) -> None:
 
 
 def _import_ultralytics() -> Any:  # noqa: ANN401 - ultralytics.YOLO
-    """Return ``ultralytics.YOLO``, imported with settings of its own in a folder that is deleted."""
+    """Return ``ultralytics.YOLO``, imported with settings in a folder that is then deleted."""
     try:
         with tempfile.TemporaryDirectory(prefix="hrnet-") as settings_folder:
             os.environ |= _ENVIRONMENT | {"YOLO_CONFIG_DIR": settings_folder}
@@ -149,7 +149,8 @@ def _load(yolo_class: Any, path: Path, settings: DetectorSettings) -> Any:  # no
             trial = _predict(model, [np.zeros((64, 64, 3), np.uint8)], settings, None)
     except ModuleNotFoundError as error:
         raise _missing_package(path, str(error.name)) from error
-    except Exception as error:  # noqa: BLE001 - whatever a file of others does, it is the file
+    except Exception as error:
+        # Unpickling and four runtimes raise what they like; whatever it is, it is about the file.
         raise WeightsError(
             f"detector '{path}' cannot be loaded, it is damaged or not made by ultralytics: "
             f"{_first_line(error)}",
@@ -260,13 +261,18 @@ def _local_files_only() -> Iterator[None]:
     """
     from ultralytics.utils import checks, downloads
 
-    download, install = downloads.attempt_download_asset, checks.AUTOINSTALL
-    downloads.attempt_download_asset = lambda file, *_args, **_kwargs: str(file)
-    checks.AUTOINSTALL = False
+    replaced = (
+        (downloads, "attempt_download_asset", lambda file, *_args, **_kwargs: str(file)),
+        (checks, "AUTOINSTALL", False),
+    )
+    originals = [(module, name, getattr(module, name)) for module, name, _ in replaced]
     try:
+        for module, name, value in replaced:
+            setattr(module, name, value)
         yield
     finally:
-        downloads.attempt_download_asset, checks.AUTOINSTALL = download, install
+        for module, name, value in originals:
+            setattr(module, name, value)
 
 
 def _first_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 INPUT_MULTIPLE = 32
+HEATMAP_STRIDE = 4
 STEM_CHANNELS = 64
 # Multi-resolution modules in stages 2, 3 and 4 (paper, section 3, "Network instantiation").
 STAGE_MODULES = {2: 1, 3: 4, 4: 3}

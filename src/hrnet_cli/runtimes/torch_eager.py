@@ -9,6 +9,7 @@ from torch import nn
 
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import DeviceError
+from hrnet_cli.models.hrnet import HEATMAP_STRIDE
 
 
 class TorchEager:
@@ -53,7 +54,8 @@ class TorchEager:
                 f" got {crops_BHW3.shape} {crops_BHW3.dtype}"
             )
         if not len(crops_BHW3):
-            return np.zeros((0, len(self.spec.schema), height // 4, width // 4), np.float32)
+            size_hw = (height // HEATMAP_STRIDE, width // HEATMAP_STRIDE)
+            return np.zeros((0, len(self.spec.schema), *size_hw), np.float32)
         try:
             with torch.inference_mode():
                 return self.network(self.normalise(crops_BHW3)).float().cpu().numpy()

@@ -1,0 +1,80 @@
+"""The ``hrnet`` command: the Typer app and the one place where errors become exit codes."""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from hrnet_cli import __version__
+from hrnet_cli.cli.detect import EXAMPLES, detect
+from hrnet_cli.cli.download_weights import download_weights
+from hrnet_cli.errors import ExitCode, HrnetError
+
+
+class _ErrorBoundary(TyperGroup):
+    """Turn every error a user can cause into one line and its exit code.
+
+    It overrides ``invoke`` so that the shell and test runners see the same codes.
+    """
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - click's own signature
+        try:
+            return super().invoke(ctx)
+        except HrnetError as error:
+            from hrnet_cli.cli.console import say_error
+
+            say_error(error.message, error.hint)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            from hrnet_cli.cli.console import say
+
+            say("interrupted; what was written so far is complete and stays")
+            raise typer.Exit(ExitCode.INTERRUPTED) from error
+        except BrokenPipeError as error:
+            # The reader of stdout has seen enough (`| head`): not an error of ours.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(ExitCode.OK) from error
+
+
+app = typer.Typer(
+    cls=_ErrorBoundary,
+    help="Human, hand and animal pose from photos, with HRNet.",
+    epilog="Exit codes: 0 ok, 1 a bug in hrnet, 2 usage, 3 input, 4 weights, 5 config file, "
+    "6 device, 7 training, 8 output, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command(no_args_is_help=True, epilog=EXAMPLES)(detect)
+app.command(name="download-weights")(download_weights)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hrnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Human, hand and animal pose from photos, with HRNet."""
+
+
+def _terminate(signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(signum).name)
+
+
+def main() -> None:
+    """Run ``hrnet`` with the arguments of this process; SIGTERM ends it as cleanly as Ctrl-C."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app()

@@ -1,0 +1,488 @@
+"""What ``hrnet detect`` does, from checked options to written files."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hrnet_cli.cli import console
+from hrnet_cli.cli.options import parse_list, parse_size
+from hrnet_cli.detectors import DETECTORS, Detector, DetectorSettings, open_detector
+from hrnet_cli.errors import ExitCode, HrnetError, InputError, OutputError, UsageError, WeightsError
+from hrnet_cli.sinks import (
+    SINKS,
+    RunInfo,
+    Sink,
+    open_sink,
+    open_stream,
+    picture_name,
+    planned_files,
+)
+from hrnet_cli.stages import StageClock
+
+if TYPE_CHECKING:
+    from hrnet_cli.estimator import PoseEstimator
+    from hrnet_cli.sources import SourcePlan
+
+PARTS = ("keypoints", "skeleton", "boxes", "scores", "heatmap")
+PALETTES = ("sides", "people", "limbs")
+BACKGROUNDS = ("photo", "black", "transparent")
+STDOUT = "-"
+# Names listed in a message before the rest is only counted.
+NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """The options of ``hrnet detect`` as given; `check_options` refuses contradictions."""
+
+    sources: tuple[str, ...]
+    out: str
+    format: str
+    draw: str
+    model: str | None
+    detector: str | None
+    boxes: Path | None
+    class_name: str
+    person_threshold: float | None
+    iou: float | None
+    max_people: int
+    keypoint_threshold: float
+    drop_low: bool
+    flip_test: bool
+    batch_size: int
+    device: str
+    input_size: str | None
+    codec: str | None
+    keypoint_schema: str | None
+    connections: Path | None
+    palette: str
+    background: str
+    point_size: float | None
+    line_width: float | None
+    recursive: bool
+    max_pixels: int
+    overwrite: bool
+    append: bool
+    strict: bool
+    offline: bool
+    dry_run: bool
+    show_stages: bool
+    json: bool
+    quiet: bool
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Return the record formats."""
+        return parse_list(self.format, "--format", tuple(SINKS))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Return what pictures show; empty for no pictures."""
+        return parse_list(self.draw, "--draw", PARTS) if self.draw else ()
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the output folder, None for a stream."""
+        return None if self.out == STDOUT else Path(self.out)
+
+
+@dataclass
+class RunReport:
+    """What a run did, for its last lines and ``--json``."""
+
+    photos: int = 0
+    people: int = 0
+    failed: list[tuple[str, HrnetError]] = field(default_factory=list[tuple[str, HrnetError]])
+    start: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since the run began."""
+        return time.perf_counter() - self.start
+
+
+def run(options: DetectOptions) -> None:
+    """Find, estimate, write and report.
+
+    Raises:
+        HrnetError: The run as a whole cannot be done; photos that cannot be used are reported
+            and counted instead, and end the run with exit code 3.
+    """
+    check_options(options)
+    from hrnet_cli.sources import plan_sources
+
+    plan = plan_sources(
+        options.sources, recursive=options.recursive, exclude=options.folder, stdin=sys.stdin
+    )
+    report = RunReport()
+    on_problem = _problem_reporter(report, options.strict)
+    for problem in plan.problems:
+        on_problem("", problem)
+    _say_skipped(plan, options)
+    if not plan.photos:
+        if not plan.problems:
+            raise InputError("no photos were named", hint="give photos, folders or a list")
+        raise typer.Exit(ExitCode.INPUT)
+    if options.dry_run:
+        _say_plan(plan, options)
+    else:
+        _refuse_existing(plan, options)
+        _detect(plan, options, report, on_problem)
+    if report.failed:
+        raise typer.Exit(ExitCode.INPUT)
+
+
+def check_options(options: DetectOptions) -> None:
+    """Raise UsageError for options that contradict each other, before anything heavy loads."""
+    formats, parts = options.formats, options.parts
+    parse_size(options.input_size)
+    for name, value, allowed in (
+        ("--palette", options.palette, PALETTES),
+        ("--background", options.background, BACKGROUNDS),
+    ):
+        if value not in allowed:
+            raise UsageError(f"{name} is '{value}', expected one of {', '.join(allowed)}")
+    contradictions = (
+        (options.overwrite and options.append, "--overwrite and --append exclude each other"),
+        (
+            options.boxes is not None and options.detector is not None,
+            "--boxes and --detector exclude each other: both say where people are",
+        ),
+        (options.out == STDOUT and options.json, "--out - and --json both want stdout"),
+        (
+            options.out == STDOUT and bool(parts),
+            "--out - streams records, it cannot carry pictures",
+        ),
+        (options.out == STDOUT and len(formats) > 1, "--out - streams one --format only"),
+    )
+    for wrong, message in contradictions:
+        if wrong:
+            raise UsageError(message, hint="leave one of them out")
+
+
+def _detect(
+    plan: "SourcePlan",
+    options: DetectOptions,
+    report: RunReport,
+    on_problem: Callable[[str, InputError], None],
+) -> None:
+    from hrnet_cli.pipeline import detect_poses
+    from hrnet_cli.sources import read_frames
+
+    estimator = _open_estimator(options)
+    detector = _open_detector(options)
+    sinks, written = _open_sinks(options, estimator, detector)
+    clock = estimator.clock
+    frames = read_frames(plan.photos, max_pixels=options.max_pixels, on_problem=on_problem)
+    try:
+        with _progress(len(plan.photos), options) as advance:
+            for frame, poses in detect_poses(
+                frames, detector, estimator, on_problem=on_problem, clock=clock
+            ):
+                with clock.stage("draw and write"):
+                    for sink in sinks:
+                        sink.write(frame, poses)
+                report.photos += 1
+                report.people += len(poses)
+                advance(report)
+    finally:
+        for sink in sinks:
+            sink.close()
+        _say_summary(report, options, clock, written)
+    if options.json:
+        _print_json(report, options, plan, estimator.spec.name, detector.name, clock, written)
+
+
+def _problem_reporter(report: RunReport, strict: bool) -> Callable[[str, InputError], None]:
+    def on_problem(source: str, error: InputError) -> None:
+        if strict:
+            raise error
+        report.failed.append((source or error.message, error))
+        console.say_error(error.message, error.hint)
+
+    return on_problem
+
+
+def _say_skipped(plan: "SourcePlan", options: DetectOptions) -> None:
+    if plan.skipped and not options.quiet:
+        shown = ", ".join(plan.skipped[:NAMES_SHOWN])
+        more = len(plan.skipped) - NAMES_SHOWN
+        rest = f" and {more} more" if more > 0 else ""
+        console.say(
+            f"skipped {_count(len(plan.skipped), 'file')} that are no photos: {shown}{rest}"
+        )
+
+
+def _targets(plan: "SourcePlan", options: DetectOptions) -> list[Path]:
+    """Return every file and folder the run would write."""
+    folder = options.folder
+    if folder is None:
+        return []
+    transparent = options.background == "transparent"
+    pictures = [picture_name(photo.name, transparent=transparent) for photo in plan.photos]
+    return [folder / path for path in planned_files(options.formats)] + [
+        folder / name for name in pictures if options.parts
+    ]
+
+
+def _refuse_existing(plan: "SourcePlan", options: DetectOptions) -> None:
+    if options.overwrite or options.append:
+        return
+    existing = [path for path in _targets(plan, options) if path.exists()]
+    if existing:
+        others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise OutputError(
+            f"'{existing[0]}'{others} would be overwritten",
+            hint="add --overwrite to replace, --append to add, or name another folder with --out",
+        )
+
+
+def _say_plan(plan: "SourcePlan", options: DetectOptions) -> None:
+    targets = [str(path) for path in _targets(plan, options)]
+    if options.json:
+        data = {
+            "schema": "hrnet-plan/1",
+            "read": [photo.source for photo in plan.photos],
+            "write": targets,
+            "skipped": list(plan.skipped),
+        }
+        typer.echo(json.dumps(data, ensure_ascii=False))
+        return
+    for photo in plan.photos:
+        typer.echo(f"read   {photo.source}")
+    for target in targets:
+        typer.echo(f"write  {target}")
+    for name in plan.skipped:
+        typer.echo(f"skip   {name}")
+
+
+def _open_estimator(options: DetectOptions) -> "PoseEstimator":
+    from hrnet_cli.estimator import ModelHints, build_estimator, find_model
+
+    path, spec = find_model(
+        options.model,
+        offline=options.offline,
+        hints=ModelHints(parse_size(options.input_size), options.codec, options.keypoint_schema),
+        on_warning=console.say_warning,
+        on_progress=_fetch_announcer("pose model", options),
+    )
+    estimator = build_estimator(
+        path,
+        spec,
+        device=options.device,
+        batch_size=options.batch_size,
+        flip_test=options.flip_test,
+        keep_heatmaps="heatmap" in options.parts,
+    )
+    if not options.quiet:
+        height, width = estimator.spec.input_hw
+        console.say(
+            f"model {estimator.spec.name}: {len(estimator.spec.schema)} keypoints"
+            f" ({estimator.spec.schema.name}), input {height}x{width}, {estimator.load_summary}"
+        )
+    return estimator
+
+
+def _open_detector(options: DetectOptions) -> Detector:
+    if options.boxes is not None:
+        from hrnet_cli.detectors.boxes_file import load_boxes_file
+
+        return load_boxes_file(
+            options.boxes,
+            class_name=options.class_name,
+            person_threshold=options.person_threshold,
+            iou_threshold=options.iou,
+            max_people=options.max_people,
+        )
+    from hrnet_cli.device import pick_device
+
+    defaults = DetectorSettings()
+    settings = DetectorSettings(
+        class_name=options.class_name,
+        person_threshold=(
+            defaults.person_threshold
+            if options.person_threshold is None
+            else options.person_threshold
+        ),
+        iou_threshold=defaults.iou_threshold if options.iou is None else options.iou,
+        max_people=options.max_people,
+        device=pick_device(options.device),
+    )
+    name, path, trusted = _find_detector(options)
+    return open_detector(name, path, settings, trusted=trusted, on_warning=console.say_warning)
+
+
+def _find_detector(options: DetectOptions) -> tuple[str, Path | None, bool]:
+    """Return the name for the records, the file, and whether its hash is a listed one."""
+    from hrnet_cli import weights
+
+    name = options.detector or weights.DEFAULT_DETECTOR
+    if name == "whole-image":
+        return name, None, True
+    path = Path(name)
+    if path.exists():
+        known = weights.identify(weights.file_sha256(path)) if path.is_file() else []
+        return path.stem, path, bool(known)
+    if path.suffix and path.suffix != f".{name.rsplit('.', 1)[0]}" and len(path.parts) > 1:
+        raise WeightsError(f"detector '{name}' does not exist", hint="check the path")
+    entry = weights.find_entry(name)
+    if entry.kind != "detector":
+        raise WeightsError(
+            f"'{name}' is a {entry.kind} model, expected a detector",
+            hint=f"one of: {', '.join(DETECTORS)}, or a name of hrnet download-weights --list",
+        )
+    try:
+        found = weights.fetch(
+            entry, offline=options.offline, on_progress=_fetch_announcer("detector", options)
+        )
+    except weights.UnreachableError as error:
+        raise WeightsError(
+            error.message,
+            hint="bring boxes of your own with --boxes FILE, a detector with --detector FILE, or"
+            " take each photo as one person with --detector whole-image",
+        ) from error
+    return entry.name, found, True
+
+
+def _fetch_announcer(what: str, options: DetectOptions) -> Callable[[int, int | None], None]:
+    """Return a callback that says once that a download began, and how large it is."""
+    said: list[bool] = []
+
+    def on_progress(_done: int, total: int | None) -> None:
+        if not said and not options.quiet:
+            size = f", {total / 1e6:.0f} MB" if total else ""
+            console.say(f"downloading the {what}{size} ...")
+        said.append(True)
+
+    return on_progress
+
+
+def _open_sinks(
+    options: DetectOptions, estimator: "PoseEstimator", detector: Detector
+) -> tuple[list[Sink], list[str]]:
+    """Open the writers; also return what the last line says was written."""
+    info = RunInfo(
+        model=estimator.spec.name,
+        detector=detector.name,
+        keypoint_threshold=options.keypoint_threshold,
+        drop_low=options.drop_low,
+        append=options.append,
+    )
+    folder = options.folder
+    if folder is None:
+        return [open_stream(options.formats[0], sys.stdout.buffer, info)], []
+    # Drawing is checked first: a mistake in the style must not cost existing records.
+    overlay = _open_overlay(options, estimator, folder) if options.parts else None
+    sinks = [open_sink(name, folder, info) for name in options.formats]
+    written = [str(folder / path) for path in planned_files(options.formats)]
+    if overlay is not None:
+        sinks.append(overlay)
+        written.append(f"pictures in {folder}")
+    return sinks, written
+
+
+def _open_overlay(options: DetectOptions, estimator: "PoseEstimator", folder: Path) -> Sink:
+    from hrnet_cli.draw import DrawStyle, load_connections
+    from hrnet_cli.sinks.overlay import open_overlay
+
+    style = DrawStyle(
+        palette=options.palette,
+        background=options.background,
+        point_size=options.point_size,
+        line_width=options.line_width,
+        keypoint_threshold=options.keypoint_threshold,
+        sure_threshold=min(1.0, options.keypoint_threshold + 0.2),
+    )
+    limbs = (
+        load_connections(options.connections, estimator.spec.schema)
+        if options.connections is not None
+        else None
+    )
+    return open_overlay(
+        folder, parts=options.parts, connections=limbs, style=style, append=options.append
+    )
+
+
+@contextmanager
+def _progress(total: int, options: DetectOptions) -> Iterator[Callable[[RunReport], None]]:
+    """Show a bar on a terminal; elsewhere nothing."""
+    if options.quiet or not console.err().is_terminal or total < 2:
+        yield lambda _report: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (
+        TextColumn("detecting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("photos, {task.fields[people]} people"),
+        Remaining(),
+    )
+    with Progress(*columns, console=console.err(), transient=True) as bar:
+        task = bar.add_task("", total=total, people=0)
+        yield lambda report: bar.update(
+            task, completed=report.photos + len(report.failed), people=report.people
+        )
+
+
+def _say_summary(
+    report: RunReport, options: DetectOptions, clock: StageClock, written: Sequence[str]
+) -> None:
+    if options.show_stages:
+        _say_stages(clock, report)
+    if options.quiet:
+        return
+    failed = f", {_count(len(report.failed), 'input')} could not be used" if report.failed else ""
+    where = f"; wrote {', '.join(written)}" if written else ""
+    console.say(
+        f"{_count(report.photos, 'photo')}, {_count(report.people, 'person', 'people')}"
+        f" in {report.seconds:.1f} s{failed}{where}"
+    )
+
+
+def _say_stages(clock: StageClock, report: RunReport) -> None:
+    from rich.table import Table
+
+    table = Table("stage", "seconds", "share", "ms per photo")
+    total = sum(clock.seconds.values()) or 1.0
+    for name, seconds in clock.seconds.items():
+        per_photo = 1000 * seconds / max(report.photos, 1)
+        table.add_row(name, f"{seconds:.2f}", f"{seconds / total:.0%}", f"{per_photo:.1f}")
+    console.err().print(table)
+
+
+def _print_json(
+    report: RunReport,
+    options: DetectOptions,
+    plan: "SourcePlan",
+    model: str,
+    detector: str,
+    clock: StageClock,
+    written: Sequence[str],
+) -> None:
+    data: dict[str, Any] = {
+        "schema": "hrnet-run/1",
+        "photos": report.photos,
+        "people": report.people,
+        "failed": [{"source": s, "error": e.message} for s, e in report.failed],
+        "skipped": list(plan.skipped),
+        "model": model,
+        "detector": detector,
+        "out": options.out,
+        "written": list(written),
+        "seconds": round(report.seconds, 3),
+        "stages": {name: round(seconds, 4) for name, seconds in clock.seconds.items()},
+    }
+    typer.echo(json.dumps(data, ensure_ascii=False))
+
+
+def _count(number: int, one: str, several: str = "") -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"

@@ -1,0 +1,243 @@
+"""Person boxes from a file instead of a detector: any other program's, or a person's."""
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from hrnet_cli.detectors.boxes_formats import read_listings
+from hrnet_cli.detectors.boxes_listing import Listing
+from hrnet_cli.errors import InputError
+from hrnet_cli.geometry import box_nms
+from hrnet_cli.structures import Boxes, Frame
+
+_NAMES_SHOWN = 3
+
+# How well a listing fits a photo: equal path parts from the end; the file name with its suffix;
+# no more folders in the listing than the photo has. Greater is better.
+_Fit = tuple[int, bool, bool]
+
+
+class BoxesFile:
+    """Gives each photo the boxes that a file lists for it, unchanged.
+
+    A photo and a listing belong together when one's path ends with the other's: ``photo.jpg`` and
+    ``set1/photo.jpg`` do, ``set2/photo.jpg`` and ``set1/photo.jpg`` do not. Of several listings
+    that fit, the one with the longest common path is taken. A name without suffix fits the photo
+    of that stem, a COCO number the photo whose stem ends in it (``000000000785.jpg`` is 785).
+
+    Args:
+        path: The file, for messages.
+        listings: What it says of each picture.
+        person_threshold: Boxes with a lower score are dropped; None keeps all.
+        iou_threshold: Of two boxes that overlap more, the less sure is dropped; None keeps all.
+        max_people: Most boxes for one picture, the surest; None keeps all.
+        unlisted_is_nobody: A photo the file does not mention has nobody in it, as is usual for
+            COCO results, which do not mention such photos; otherwise it is an error.
+    """
+
+    name = "boxes-file"
+
+    def __init__(
+        self,
+        path: Path,
+        listings: Sequence[Listing],
+        *,
+        person_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_people: int | None = None,
+        unlisted_is_nobody: bool = False,
+    ) -> None:
+        self.path = path
+        self.listings = tuple(listings)
+        self.person_threshold = person_threshold
+        self.iou_threshold = iou_threshold
+        self.max_people = max_people
+        self.unlisted_is_nobody = unlisted_is_nobody
+        self._by_name: defaultdict[str, list[int]] = defaultdict(list)
+        self._by_coco_id: defaultdict[int, list[int]] = defaultdict(list)
+        for index, listing in enumerate(self.listings):
+            if listing.coco_id is not None:
+                self._by_coco_id[listing.coco_id].append(index)
+            else:
+                self._by_name[_parts(listing.photo)[-1]].append(index)
+        self._photo_of_listing: dict[int, str] = {}
+
+    @property
+    def matched(self) -> int:
+        """Return how many listings were used so far: 0 after a run means the wrong file."""
+        return len(self._photo_of_listing)
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
+        """Return the boxes of each frame, in the order of the file.
+
+        Raises:
+            InputError: The file has no boxes for a frame, or several different ones, or boxes
+                made for a picture of another size or wholly outside the picture.
+        """
+        return [self._boxes_of(frame) for frame in frames]
+
+    def _boxes_of(self, frame: Frame) -> Boxes:
+        index = self._find(frame)
+        if index is None:
+            if self.unlisted_is_nobody:
+                return Boxes.empty()
+            raise self._not_mentioned(frame)
+        self._claim(index, frame)
+        listing = self.listings[index]
+        self._check_picture(listing, frame)
+        return self._selected(listing.boxes)
+
+    def _find(self, frame: Frame) -> int | None:
+        """Return the index of the listing that fits a frame best, None when none does."""
+        paths = {
+            _parts(os.path.abspath(frame.source)),  # noqa: PTH100 - links stay as they are named
+            _parts(frame.source),
+            *([_parts(frame.name)] if frame.name else []),
+        }
+        fits: dict[int, _Fit] = {}
+        for index in self._candidates(paths):
+            listing = self.listings[index]
+            fit = _fit(listing, paths)
+            if fit is not None and listing.frame == frame.index:
+                fits[index] = fit
+        if not fits:
+            return None
+        best_fit = max(fits.values())
+        best = [index for index, fit in fits.items() if fit == best_fit]
+        if any(not _same(self.listings[best[0]], self.listings[other]) for other in best[1:]):
+            raise InputError(
+                f"boxes file '{self.path}' has several entries for photo '{frame.source}': "
+                f"{', '.join(str(self.listings[index]) for index in best)}",
+                hint="write the photos with their folders, each once",
+            )
+        return best[0]
+
+    def _candidates(self, paths: Iterable[tuple[str, ...]]) -> set[int]:
+        names = {parts[-1] for parts in paths}
+        stems = {PurePosixPath(name).stem for name in names}
+        numbers = {int(match[0]) for stem in stems if (match := re.search(r"[0-9]+$", stem))}
+        by_name = {index for name in names | stems for index in self._by_name.get(name, ())}
+        return by_name | {index for n in numbers for index in self._by_coco_id.get(n, ())}
+
+    def _claim(self, index: int, frame: Frame) -> None:
+        """Refuse to give the boxes of one photo to a second one of the same name."""
+        photo = os.path.abspath(frame.source)  # noqa: PTH100
+        first = self._photo_of_listing.setdefault(index, photo)
+        if first != photo:
+            raise InputError(
+                f"boxes file '{self.path}': entry '{self.listings[index]}' fits photo "
+                f"'{frame.source}', but was used for '{first}' already",
+                hint="write the photos in the boxes file with their folders and suffixes",
+            )
+
+    def _check_picture(self, listing: Listing, frame: Frame) -> None:
+        width, height = frame.size_wh
+        where = f"boxes file '{self.path}', photo '{frame.source}'"
+        if listing.size_wh is not None and listing.size_wh != frame.size_wh:
+            was_width, was_height = listing.size_wh
+            raise InputError(
+                f"{where}: its boxes were made for a picture of {was_width}x{was_height} pixels, "
+                f"this one has {width}x{height}",
+                hint="boxes are in pixels of the upright picture: find them again on this file",
+            )
+        x1, y1, x2, y2 = listing.boxes.xyxy_N4.T
+        outside_N = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
+        if outside_N.any():
+            index = int(np.flatnonzero(outside_N)[0])
+            box = ", ".join(f"{value:g}" for value in listing.boxes.xyxy_N4[index])
+            raise InputError(
+                f"boxes file '{self.path}', {listing.places[index]}, photo '{frame.source}': "
+                f"box [{box}] lies wholly outside the picture of {width}x{height} pixels",
+                hint="boxes are x1, y1, x2, y2 in pixels of the upright picture",
+            )
+
+    def _selected(self, boxes: Boxes) -> Boxes:
+        """Apply the thresholds the user asked for; the order of the file stays."""
+        kept = np.arange(len(boxes))
+        if self.person_threshold is not None:
+            kept = kept[boxes.scores_N >= self.person_threshold]
+        if self.iou_threshold is not None:
+            some = boxes[kept]
+            kept = kept[box_nms(some.xyxy_N4, some.scores_N, self.iou_threshold)]
+        if self.max_people is not None:
+            surest = np.argsort(-boxes.scores_N[kept], kind="stable")
+            kept = kept[surest[: self.max_people]]
+        return boxes[np.sort(kept)]
+
+    def _not_mentioned(self, frame: Frame) -> InputError:
+        shown = ", ".join(str(listing) for listing in self.listings[:_NAMES_SHOWN]) or "no photo"
+        more = len(self.listings) - _NAMES_SHOWN
+        photo = f"photo '{frame.source}'" + (f" frame {frame.index}" if frame.index else "")
+        return InputError(
+            f"boxes file '{self.path}' has no boxes for {photo}; it speaks of {shown}"
+            + (f" and {more} more" if more > 0 else ""),
+            hint="photos are told by path or file name, COCO results also by the number in it",
+        )
+
+
+def load_boxes_file(
+    path: Path,
+    *,
+    class_name: str = "person",
+    person_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    max_people: int | None = None,
+    unlisted_is_nobody: bool = False,
+) -> BoxesFile:
+    """Read a boxes file: JSON Lines as `hrnet` writes them, COCO JSON or CSV.
+
+    Args:
+        path: The file; its content tells the format.
+        class_name: Boxes of other classes are left out, where the file tells classes.
+        person_threshold: See `BoxesFile`; None keeps the boxes as they are.
+        iou_threshold: See `BoxesFile`.
+        max_people: See `BoxesFile`.
+        unlisted_is_nobody: See `BoxesFile`.
+
+    Raises:
+        InputError: The file cannot be read, or something in it cannot be used.
+    """
+    return BoxesFile(
+        path,
+        read_listings(path, class_name),
+        person_threshold=person_threshold,
+        iou_threshold=iou_threshold,
+        max_people=max_people,
+        unlisted_is_nobody=unlisted_is_nobody,
+    )
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """Return the parts of a path, written the same whatever system the path was written on."""
+    text = unicodedata.normalize("NFC", path).replace("\\", "/")
+    parts = PurePosixPath(text).parts
+    climbing = next((i for i, part in enumerate(parts) if part != ".."), 0)
+    return parts[climbing:] or ("",)
+
+
+def _fit(listing: Listing, paths: Iterable[tuple[str, ...]]) -> _Fit | None:
+    """Return how well a listing fits the photo known under these paths, None when it does not."""
+    if listing.coco_id is not None:
+        return 1, False, True
+    listed = _parts(listing.photo)
+    return max((fit for parts in paths if (fit := _fit_path(listed, parts))), default=None)
+
+
+def _fit_path(listed: tuple[str, ...], photo: tuple[str, ...]) -> _Fit | None:
+    common = min(len(listed), len(photo))
+    for whole_name in (True, False):
+        name = photo[-1] if whole_name else PurePosixPath(photo[-1]).stem
+        if (*photo[-common:-1], name) == listed[-common:]:
+            return common, whole_name, len(listed) <= len(photo)
+    return None
+
+
+def _same(one: Listing, other: Listing) -> bool:
+    return np.array_equal(one.boxes.xyxy_N4, other.boxes.xyxy_N4) and np.array_equal(
+        one.boxes.scores_N, other.boxes.scores_N
+    )

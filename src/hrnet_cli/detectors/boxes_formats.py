@@ -1,0 +1,322 @@
+"""Reading files of person boxes: our JSON Lines, COCO JSON, CSV. The content tells the format.
+
+Every box is checked when it is read; an error names the file, the line or entry, the photo and
+the box.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrnet_cli.detectors.boxes_listing import (
+    BoxCorners,
+    Listing,
+    Rows,
+    from_corners,
+    from_xywh,
+    short,
+    to_score,
+    whole_number,
+)
+from hrnet_cli.detectors.classes import class_index
+from hrnet_cli.errors import InputError
+
+# COCO numbers its 80 classes 1 to 90; a list of results carries the numbers without the names.
+COCO_PERSON_ID = 1
+_EXPECTED = (
+    "expected JSON Lines as hrnet writes them, COCO results or annotations (JSON), "
+    "or CSV with a header"
+)
+_PHOTO_KEYS = ("source", "file_name", "file", "image", "filename", "path")
+_SCORE_COLUMNS = ("box_score", "score", "confidence")
+_CLASS_COLUMNS = ("class", "class_name", "label")
+_CORNER_COLUMNS = (("box_x1", "box_y1", "box_x2", "box_y2"), ("x1", "y1", "x2", "y2"))
+_SIZE_COLUMNS = (("x", "y", "w", "h"), ("x", "y", "width", "height"))
+
+
+def read_listings(path: Path, class_name: str) -> list[Listing]:
+    """Return what a boxes file says, picture by picture, in the order of the file.
+
+    Args:
+        path: The file.
+        class_name: Boxes of other classes are left out, where the file tells classes.
+
+    Raises:
+        InputError: The file cannot be read or used.
+    """
+    owner = f"boxes file '{path}'"
+    text = _read_text(path, owner)
+    start = text.lstrip()[:1]
+    if not start:
+        raise InputError(f"{owner} is empty", hint=_EXPECTED)
+    if start not in "[{":
+        return _from_csv(text, class_name, owner)
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        if start == "[":
+            raise InputError(
+                f"{owner} is not JSON: line {error.lineno}: {error.msg}", hint=_EXPECTED
+            ) from error
+        return [_from_record(*line) for line in _json_lines(text, owner)]
+    if isinstance(document, dict):
+        if "images" in document:
+            return _from_coco_annotations(document, class_name, owner)
+        return [_from_record(document, "line 1", owner)]
+    if document and isinstance(document[0], dict) and "people" in document[0]:
+        return [
+            _from_record(record, f"entry {number}", owner) for number, record in _numbered(document)
+        ]
+    return _from_coco_results(document, class_name, owner)
+
+
+def _read_text(path: Path, owner: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{owner} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{owner} is not UTF-8 text", hint=_EXPECTED) from error
+
+
+def _json_lines(text: str, owner: str) -> Iterator[tuple[Any, str, str]]:
+    for number, line in _numbered(text.split("\n")):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line), f"line {number}", owner
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{owner}, line {number} is not JSON: {error.msg}", hint=_EXPECTED
+            ) from error
+
+
+def _numbered(items: Sequence[Any]) -> Iterable[tuple[int, Any]]:
+    return enumerate(items, start=1)
+
+
+def _from_record(record: Any, place: str, owner: str) -> Listing:  # noqa: ANN401 - any JSON
+    fields = _mapping(record, f"{owner}, {place}")
+    photo = _photo_of(fields, f"{owner}, {place}")
+    where = f"{owner}, {place}, photo '{photo}'"
+    people = fields.get("people")
+    if not isinstance(people, list):
+        raise InputError(
+            f"{where} has no list of people",
+            hint='expected {"source": "photo.jpg", "people": [{"box": [x1, y1, x2, y2]}]}',
+        )
+    rows = Rows(photo, frame=whole_number(fields.get("frame", 0), where, "frame"))
+    rows.size_wh = _size_wh(fields, where)
+    for number, person in _numbered(people):
+        here = f"{where}, person {number}"
+        about = _mapping(person, here)
+        score = to_score(about.get("box_score", about.get("score")), here)
+        rows.add(from_corners(about.get("box"), here), score, f"{place}, person {number}")
+    return rows.listing()
+
+
+def _from_coco_annotations(
+    document: Mapping[str, Any], class_name: str, owner: str
+) -> list[Listing]:
+    """Read a COCO annotation file: it lists every picture, so one without boxes has nobody."""
+    names = {
+        whole_number(category["id"], owner, "category id"): str(category["name"])
+        for category in _entries(document, "categories", owner, needed=("id", "name"))
+    }
+    wanted = class_index(names, class_name, owner)
+    pictures: dict[str, Rows] = {}
+    for image in _entries(document, "images", owner, needed=("id", "file_name")):
+        rows = pictures[str(image["id"])] = Rows(str(image["file_name"]))
+        rows.size_wh = _size_wh(image, owner)
+    entries = _entries(document, "annotations", owner, needed=("image_id", "category_id"))
+    for number, entry in _numbered(entries):
+        place = f"annotation {number}"
+        rows = pictures.get(str(entry["image_id"]))
+        if rows is None:
+            raise InputError(
+                f"{owner}, {place}: image_id {short(entry['image_id'])} is not among its images"
+            )
+        # A crowd box covers a group: it is nobody's person box.
+        category = whole_number(entry["category_id"], f"{owner}, {place}", "category_id")
+        if category == wanted and not entry.get("iscrowd"):
+            _add_coco_box(rows, entry, place, owner)
+    return [rows.listing() for rows in pictures.values()]
+
+
+def _from_coco_results(document: Sequence[Any], class_name: str, owner: str) -> list[Listing]:
+    """Read COCO results: a picture without boxes is not in them at all."""
+    pictures: dict[tuple[str, int | None], Rows] = {}
+    for number, item in _numbered(document):
+        place = f"entry {number}"
+        entry = _mapping(item, f"{owner}, {place}")
+        photo, coco_id = _coco_picture(entry, f"{owner}, {place}")
+        rows = pictures.setdefault((photo, coco_id), Rows(photo, coco_id))
+        if _is_wanted_category(entry.get("category_id"), class_name, f"{owner}, {place}"):
+            _add_coco_box(rows, entry, place, owner)
+    return [rows.listing() for rows in pictures.values()]
+
+
+def _coco_picture(entry: Mapping[str, Any], where: str) -> tuple[str, int | None]:
+    """Return the file name, or the number, of the picture a COCO result speaks of."""
+    image_id = entry.get("image_id")
+    for name in (entry.get("file_name"), image_id):
+        if isinstance(name, str) and name:
+            return (name, None) if not name.isdecimal() else ("", int(name))
+    if isinstance(image_id, int) and not isinstance(image_id, bool):
+        return "", image_id
+    raise InputError(
+        f"{where} has no image_id",
+        hint='expected {"image_id": 785, "category_id": 1, "bbox": [x, y, w, h], "score": 0.9}',
+    )
+
+
+def _is_wanted_category(category: object, class_name: str, where: str) -> bool:
+    if category is None:
+        return True
+    if class_name.casefold() != "person":
+        raise InputError(
+            f"{where} has the class number {category}, and results carry no class names, so "
+            f"'{class_name}' cannot be told from others",
+            hint="leave category_id out, or give an annotation file with categories",
+        )
+    number = whole_number(category, where, "category_id")
+    if number == 0:
+        raise InputError(
+            f"{where}: category_id 0, but COCO counts from 1 (person)",
+            hint="write 1 for people, or leave category_id out",
+        )
+    return number == COCO_PERSON_ID
+
+
+def _add_coco_box(rows: Rows, entry: Mapping[str, Any], place: str, owner: str) -> None:
+    where = f"{owner}, {place}, photo '{rows.photo or rows.coco_id}'"
+    rows.add(from_xywh(entry.get("bbox"), where), to_score(entry.get("score"), where), place)
+
+
+def _from_csv(text: str, class_name: str, owner: str) -> list[Listing]:
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    pictures: dict[tuple[str, int], Rows] = {}
+    seen: dict[tuple[str, int, str], list[str]] = {}
+    try:
+        table = _csv_table(next(reader), class_name, owner)
+        for values in reader:
+            if any(value.strip() for value in values):
+                table.add(values, reader.line_num, pictures, seen)
+    except csv.Error as error:
+        raise InputError(
+            f"{owner}, line {reader.line_num} is not CSV: {error}", hint=_EXPECTED
+        ) from error
+    return [rows.listing() for rows in pictures.values()]
+
+
+def _csv_table(first_row: list[str], class_name: str, owner: str) -> "_CsvTable":
+    header = [name.strip().lower() for name in first_row]
+    photo_column = _first_of(_PHOTO_KEYS, header)
+    corners = next((c for c in _CORNER_COLUMNS if set(c) <= set(header)), None)
+    columns = corners or next((c for c in _SIZE_COLUMNS if set(c) <= set(header)), None)
+    if photo_column is None or columns is None:
+        raise InputError(
+            f"{owner} has the columns {short(', '.join(header))}",
+            hint="expected a CSV header with source (or file, image) and x1,y1,x2,y2 or x,y,w,h; "
+            "or JSON",
+        )
+    to_box = from_corners if corners else from_xywh
+    return _CsvTable(photo_column, columns, to_box, header, class_name, owner)
+
+
+@dataclass(frozen=True)
+class _CsvTable:
+    """Which columns of a CSV file say what."""
+
+    photo_column: str
+    box_columns: tuple[str, str, str, str]
+    to_box: Callable[[Any, str], BoxCorners]
+    header: list[str]
+    class_name: str
+    owner: str
+
+    def add(
+        self,
+        values: list[str],
+        line: int,
+        pictures: dict[tuple[str, int], Rows],
+        seen: dict[tuple[str, int, str], list[str]],
+    ) -> None:
+        """Add the box of a row to its picture; ``seen`` holds the box fields of each person."""
+        place = f"line {line}"
+        if len(values) != len(self.header):
+            raise InputError(
+                f"{self.owner}, {place} has {len(values)} fields, "
+                f"expected {len(self.header)} as in its header"
+            )
+        row = dict(zip(self.header, (value.strip() for value in values), strict=True))
+        photo = row[self.photo_column]
+        where = f"{self.owner}, {place}, photo '{photo}'"
+        if not photo:
+            raise InputError(f"{self.owner}, {place}: the column {self.photo_column} is empty")
+        frame = whole_number(row.get("frame") or "0", where, "frame")
+        rows = pictures.setdefault((photo, frame), Rows(photo, frame=frame))
+        fields = [row[column] for column in self.box_columns]
+        if not any(fields) or not self._is_wanted(row):
+            return
+        # hrnet's own CSV has a row for each keypoint, which repeats the box of its person.
+        if person := row.get("person"):
+            first = seen.setdefault((photo, frame, person), fields)
+            if first is not fields:
+                if first != fields:
+                    raise InputError(
+                        f"{where}: person {person} has the box {', '.join(fields)}, "
+                        f"but {', '.join(first)} further up"
+                    )
+                return
+        score_column = _first_of(_SCORE_COLUMNS, self.header)
+        score = row[score_column] if score_column else None
+        rows.add(self.to_box(fields, where), to_score(score or None, where), place)
+
+    def _is_wanted(self, row: Mapping[str, str]) -> bool:
+        column = _first_of(_CLASS_COLUMNS, self.header)
+        return column is None or row[column].casefold() == self.class_name.casefold()
+
+
+def _first_of(names: Sequence[str], there: Sequence[str]) -> str | None:
+    return next((name for name in names if name in there), None)
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:  # noqa: ANN401 - any JSON
+    if not isinstance(value, dict):
+        raise InputError(f"{where} is {short(value)}, expected a JSON object", hint=_EXPECTED)
+    return value
+
+
+def _entries(
+    document: Mapping[str, Any], key: str, owner: str, needed: Sequence[str]
+) -> list[Mapping[str, Any]]:
+    """Return a list of a COCO annotation file, whose items all have the needed keys."""
+    items = document.get(key)
+    if not isinstance(items, list):
+        raise InputError(f"{owner} has images, but no list '{key}'", hint=_EXPECTED)
+    for number, item in _numbered(items):
+        where = f"{owner}, {key} {number}"
+        if lacking := [name for name in needed if name not in _mapping(item, where)]:
+            raise InputError(f"{where} has no '{lacking[0]}'")
+    return items
+
+
+def _size_wh(fields: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    if fields.get("width") is None or fields.get("height") is None:
+        return None
+    return (
+        whole_number(fields["width"], where, "width"),
+        whole_number(fields["height"], where, "height"),
+    )
+
+
+def _photo_of(fields: Mapping[str, Any], where: str) -> str:
+    for key in _PHOTO_KEYS:
+        if isinstance(fields.get(key), str) and fields[key]:
+            return fields[key]
+    raise InputError(f"{where} names no photo: it has no 'source'", hint=_EXPECTED)

@@ -1,0 +1,312 @@
+"""PoseEstimator: pictures and person boxes in, poses out. The same path serves every command.
+
+Shape letters: B crops, N people, K keypoints, H W height and width.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hrnet_cli import checkpoint, geometry, heatmap, oks, weights
+from hrnet_cli.config import CODECS, ModelSpec
+from hrnet_cli.device import pick_device
+from hrnet_cli.errors import ConfigError, WeightsError
+from hrnet_cli.runtimes import RUNTIMES, Runtime
+from hrnet_cli.schema import load_schema
+from hrnet_cli.stages import StageClock
+from hrnet_cli.structures import Boxes, PersonHeatmaps, Poses
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE = 32
+# With the starter model at hand, a silent network is given up after this many seconds.
+FALLBACK_DEADLINE_S = 8.0
+
+
+@dataclass(frozen=True)
+class ModelHints:
+    """What the user says of a weights file that does not say it itself.
+
+    Attributes:
+        input_hw: Crop (height, width).
+        codec: Heatmap convention, one of `config.CODECS`.
+        keypoint_schema: Built-in name or TOML file.
+    """
+
+    input_hw: tuple[int, int] | None = None
+    codec: str | None = None
+    keypoint_schema: str | None = None
+
+
+def find_model(
+    name: str | None = None,
+    *,
+    offline: bool = False,
+    hints: ModelHints | None = None,
+    on_warning: Callable[[str], None] = log.warning,
+    on_progress: weights.Progress | None = None,
+) -> tuple[Path, ModelSpec | None]:
+    """Return the file of a pose model, fetched when it is not on this machine, and what it is.
+
+    Args:
+        name: A name of weights.toml or a file; None for `weights.DEFAULT_MODEL`, in whose place the
+            starter model inside the package stands when it can be neither found nor fetched.
+        offline: Never use the network.
+        hints: For files that are not listed and say nothing of themselves.
+        on_warning: Called with one line when the starter model stands in.
+        on_progress: Called with bytes so far and in all during a download.
+
+    Returns:
+        The path and the description; None where the file itself must hold it.
+
+    Raises:
+        WeightsError: The name is not known, or the file cannot be had.
+    """
+    if name is not None and Path(name).is_file():
+        return Path(name), _spec_of_file(Path(name), hints)
+    entry = weights.find_entry(name or weights.DEFAULT_MODEL)
+    if entry.kind != "pose":
+        raise WeightsError(
+            f"'{entry.name}' is a {entry.kind}, expected a pose model",
+            hint="hrnet download-weights --list shows the pose models",
+        )
+    deadline_s = weights.ANSWER_S if name else FALLBACK_DEADLINE_S
+    try:
+        path = weights.fetch(entry, offline=offline, deadline_s=deadline_s, on_progress=on_progress)
+    except weights.UnreachableError as error:
+        if name is not None:
+            raise
+        on_warning(
+            f"{entry.name} is not on this machine and cannot be fetched; using the small '"
+            f"{weights.STARTER_MODEL}' model, which is far less accurate ({error.message})"
+        )
+        entry = weights.find_entry(weights.STARTER_MODEL)
+        path = weights.fetch(entry, offline=True)
+    return path, entry.model_spec()
+
+
+def load_model(
+    name: str | None = None,
+    *,
+    device: str = "auto",
+    batch_size: int = BATCH_SIZE,
+    flip_test: bool = False,
+    offline: bool = False,
+    hints: ModelHints | None = None,
+) -> "PoseEstimator":
+    """Return a ready estimator: find the weights, fetch them if need be, build the network.
+
+    Args:
+        name: See `find_model`.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        batch_size: See `PoseEstimator`.
+        flip_test: See `PoseEstimator`.
+        offline: Never use the network.
+        hints: See `find_model`.
+
+    Raises:
+        WeightsError: The weights cannot be had or do not fit.
+        DeviceError: There is no such device.
+    """
+    path, spec = find_model(name, offline=offline, hints=hints)
+    return build_estimator(path, spec, device=device, batch_size=batch_size, flip_test=flip_test)
+
+
+def build_estimator(
+    path: Path,
+    spec: ModelSpec | None,
+    *,
+    device: str = "auto",
+    batch_size: int = BATCH_SIZE,
+    flip_test: bool = False,
+    keep_heatmaps: bool = False,
+) -> "PoseEstimator":
+    """Return an estimator for a weights file that `find_model` found; arguments as there."""
+    network, spec, report = checkpoint.load_model(path, spec)
+    runtime = RUNTIMES["torch"](network, spec, pick_device(device))
+    return PoseEstimator(
+        runtime,
+        spec,
+        batch_size=batch_size,
+        flip_test=flip_test,
+        keep_heatmaps=keep_heatmaps,
+        load_summary=report.describe(),
+    )
+
+
+def _spec_of_file(path: Path, hints: ModelHints | None) -> ModelSpec | None:
+    """Return what is known of a weights file: from the user, or from weights.toml by its hash."""
+    if hints is not None and hints != ModelHints():
+        if hints.input_hw is None or hints.codec is None or hints.keypoint_schema is None:
+            raise ConfigError(
+                f"'{path}' needs all of --input, --codec and --keypoint-schema, or none of them",
+                hint="for the official COCO files: --input 256x192 --codec msra"
+                " --keypoint-schema coco17",
+            )
+        if hints.codec not in CODECS:
+            raise ConfigError(f"codec is '{hints.codec}', expected one of {', '.join(CODECS)}")
+        schema = load_schema(hints.keypoint_schema)
+        return ModelSpec(path.stem, 0, hints.input_hw, hints.codec, schema)
+    if path.suffix == ".safetensors":
+        return None
+    listed = [e for e in weights.identify(weights.file_sha256(path)) if e.kind == "pose"]
+    return listed[0].model_spec() if listed else None
+
+
+class PoseEstimator:
+    """Estimates the keypoints of people whose boxes are known.
+
+    Args:
+        runtime: Turns uint8 crops into heatmaps.
+        spec: What the network expects and means; crop geometry, flip merge and decoding follow
+            its codec.
+        batch_size: Crops per forward pass; crops of several people and pictures share a batch.
+        flip_test: Average with the mirrored crop's heatmaps: about +1 AP for twice the time.
+        keep_heatmaps: Leave the merged heatmaps in `Poses.heatmaps`, for drawing.
+        clock: Adds up the seconds of the stages ``crop``, ``network`` and ``decode``.
+        load_summary: What was loaded from the weights file, in words.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        spec: ModelSpec,
+        *,
+        batch_size: int = BATCH_SIZE,
+        flip_test: bool = False,
+        keep_heatmaps: bool = False,
+        clock: StageClock | None = None,
+        load_summary: str = "",
+    ) -> None:
+        self.runtime = runtime
+        self.spec = spec
+        self.batch_size = batch_size
+        self.flip_test = flip_test
+        self.keep_heatmaps = keep_heatmaps
+        self.clock = clock if clock is not None else StageClock()
+        self.load_summary = load_summary
+
+    def __call__(self, image_HW3: np.ndarray, boxes: "Boxes | np.ndarray") -> Poses:
+        """Return the poses of one picture.
+
+        Args:
+            image_HW3: uint8 RGB picture (OpenCV reads BGR: convert first).
+            boxes: Person boxes from anywhere, as `Boxes` or an (N, 4) array of
+                (x1, y1, x2, y2) in picture pixels; N may be 0.
+        """
+        if not isinstance(boxes, Boxes):
+            xyxy = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+            boxes = Boxes(xyxy, np.ones(len(xyxy), np.float32))
+        return self.estimate([image_HW3], [boxes])[0]
+
+    def estimate(self, images: Sequence[np.ndarray], boxes: Sequence[Boxes]) -> list[Poses]:
+        """Return the poses of several pictures, whose crops share batches.
+
+        Args:
+            images: uint8 RGB pictures (H, W, 3), sizes may differ.
+            boxes: Person boxes of each picture, in its pixels.
+
+        Returns:
+            One `Poses` for each picture, in order; a picture with nobody in it has zero people.
+        """
+        people = [len(picture_boxes) for picture_boxes in boxes]
+        centers, sizes = geometry.crop_boxes(
+            np.concatenate([b.xyxy_N4 for b in boxes]) if boxes else np.zeros((0, 4)),
+            self.spec.input_hw,
+            self.spec.box_padding,
+        )
+        image_to_crop_N23 = geometry.crop_matrices(
+            centers, sizes, self.spec.input_hw, self.spec.codec
+        )
+        picture_of_person = np.repeat(np.arange(len(images)), people)
+        batches = [_Batch.nobody(len(self.spec.schema))] + [
+            self._estimate_batch(images, picture_of_person[span], image_to_crop_N23[span])
+            for span in _spans(len(picture_of_person), self.batch_size)
+        ]
+        points_NK2 = np.concatenate([batch.points_BK2 for batch in batches])
+        scores_NK = np.concatenate([batch.scores_BK for batch in batches])
+        heatmaps = self._person_heatmaps(batches, image_to_crop_N23)
+        ends = np.cumsum(people)
+        return [
+            self._poses(points_NK2, scores_NK, heatmaps, slice(end - len(own), end), own)
+            for end, own in zip(ends, boxes, strict=True)
+        ]
+
+    def _estimate_batch(
+        self, images: Sequence[np.ndarray], pictures_B: np.ndarray, image_to_crop_B23: np.ndarray
+    ) -> "_Batch":
+        height, width = self.spec.input_hw
+        with self.clock.stage("crop"):
+            crops_BHW3 = np.empty((len(pictures_B), height, width, 3), np.uint8)
+            for picture in np.unique(pictures_B):
+                mine = pictures_B == picture
+                crops_BHW3[mine] = geometry.warp_crops(
+                    images[picture], image_to_crop_B23[mine], self.spec.input_hw
+                )
+        with self.clock.stage("network"):
+            heatmaps_BKHW = self._heatmaps(crops_BHW3)
+        with self.clock.stage("decode"):
+            crop_points_BK2, scores_BK = heatmap.decode(
+                heatmaps_BKHW, self.spec.codec, self.spec.input_hw
+            )
+            crop_to_image_B23 = geometry.invert_affines(image_to_crop_B23)
+            points_BK2 = geometry.apply_affines(crop_points_BK2, crop_to_image_B23)
+        return _Batch(points_BK2, scores_BK, heatmaps_BKHW if self.keep_heatmaps else None)
+
+    def _heatmaps(self, crops_BHW3: np.ndarray) -> np.ndarray:
+        if not self.flip_test:
+            return self.runtime(crops_BHW3)
+        # One doubled batch: one call keeps the device busier than two.
+        both = self.runtime(np.concatenate([crops_BHW3, crops_BHW3[:, :, ::-1]]))
+        upright, mirrored = both[: len(crops_BHW3)], both[len(crops_BHW3) :]
+        return heatmap.flip_merge(upright, mirrored, self.spec.schema.flip_indices, self.spec.codec)
+
+    def _person_heatmaps(
+        self, batches: "Sequence[_Batch]", image_to_crop_N23: np.ndarray
+    ) -> PersonHeatmaps | None:
+        kept = [batch.heatmaps_BKHW for batch in batches if batch.heatmaps_BKHW is not None]
+        if not kept:
+            return None
+        heatmap_to_image_N23 = geometry.invert_affines(image_to_crop_N23)
+        heatmap_to_image_N23[:, :, :2] *= heatmap.heatmap_grid_step(
+            self.spec.input_hw, self.spec.codec
+        )
+        return PersonHeatmaps(np.concatenate(kept), heatmap_to_image_N23)
+
+    def _poses(
+        self,
+        points_NK2: np.ndarray,
+        scores_NK: np.ndarray,
+        heatmaps: PersonHeatmaps | None,
+        own: slice,
+        boxes: Boxes,
+    ) -> Poses:
+        """Return the people of one picture out of those of all."""
+        return Poses(
+            points_NK2[own],
+            scores_NK[own],
+            oks.rescore(boxes.scores_N, scores_NK[own]),
+            boxes,
+            self.spec.schema,
+            heatmaps=None
+            if heatmaps is None
+            else PersonHeatmaps(heatmaps.heatmaps_NKHW[own], heatmaps.heatmap_to_image_N23[own]),
+        )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    points_BK2: np.ndarray
+    scores_BK: np.ndarray
+    heatmaps_BKHW: np.ndarray | None
+
+    @staticmethod
+    def nobody(keypoints: int) -> "_Batch":
+        return _Batch(np.zeros((0, keypoints, 2)), np.zeros((0, keypoints)), None)
+
+
+def _spans(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))

@@ -1,0 +1,76 @@
+"""The product in one function: frames -> person boxes -> poses, with crops sharing batches."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from hrnet_cli.detectors import Detector
+from hrnet_cli.errors import InputError
+from hrnet_cli.estimator import PoseEstimator
+from hrnet_cli.stages import StageClock
+from hrnet_cli.structures import Boxes, Frame, Poses
+
+# A chunk is closed at this many frames or pixels, whichever comes first; it bounds the memory.
+CHUNK_FRAMES = 16
+CHUNK_PIXELS = 64_000_000
+
+
+def detect_poses(
+    frames: Iterable[Frame],
+    detector: Detector,
+    estimator: PoseEstimator,
+    *,
+    on_problem: Callable[[str, InputError], None],
+    clock: StageClock | None = None,
+) -> Iterator[tuple[Frame, Poses]]:
+    """Yield every frame with its poses, in order; nobody in it means zero people.
+
+    Args:
+        frames: Pictures, read as they are needed.
+        detector: Finds the person boxes.
+        estimator: Finds the keypoints in the boxes.
+        on_problem: Called with the source and the error of a frame whose boxes cannot be used;
+            that frame is left out and the others go on. Raise in it to stop.
+        clock: Adds up the seconds of the stages ``read`` (waiting for frames) and ``detect``; the
+            estimator's stages are its own.
+    """
+    clock = clock if clock is not None else StageClock()
+    for chunk in _chunks(frames, clock):
+        with clock.stage("detect"):
+            found = list(_boxes_of(chunk, detector, on_problem))
+        poses_of_chunk = estimator.estimate(
+            [frame.image_HW3 for frame, _ in found], [boxes for _, boxes in found]
+        )
+        for (frame, _), poses in zip(found, poses_of_chunk, strict=True):
+            yield frame, poses
+
+
+def _chunks(frames: Iterable[Frame], clock: StageClock) -> Iterator[list[Frame]]:
+    iterator = iter(frames)
+    while True:
+        chunk: list[Frame] = []
+        pixels = 0
+        with clock.stage("read"):
+            while len(chunk) < CHUNK_FRAMES and pixels < CHUNK_PIXELS:
+                frame = next(iterator, None)
+                if frame is None:
+                    break
+                chunk.append(frame)
+                pixels += frame.image_HW3.shape[0] * frame.image_HW3.shape[1]
+        if not chunk:
+            return
+        yield chunk
+
+
+def _boxes_of(
+    chunk: list[Frame], detector: Detector, on_problem: Callable[[str, InputError], None]
+) -> Iterator[tuple[Frame, Boxes]]:
+    """Yield the frames with their boxes; a frame whose boxes are unusable is reported alone."""
+    try:
+        yield from zip(chunk, detector(chunk), strict=True)
+    except InputError:
+        for frame in chunk:
+            try:
+                boxes = detector([frame])[0]
+            except InputError as error:
+                on_problem(frame.source, error)
+                continue
+            yield frame, boxes
