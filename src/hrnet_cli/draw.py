@@ -60,8 +60,8 @@ class DrawStyle:
     background: str = "photo"
     point_size: float | None = None
     line_width: float | None = None
-    keypoint_threshold: float = 0.3
-    sure_threshold: float = 0.5
+    keypoint_threshold: float = 0.2
+    sure_threshold: float = 0.4
 
     def __post_init__(self) -> None:
         """Check the names."""

@@ -103,7 +103,7 @@ def detect(
             max=1,
             help="Do not draw keypoints with a lower score; records keep them all.",
         ),
-    ] = 0.3,
+    ] = 0.2,
     drop_low: Annotated[
         bool,
         typer.Option("--drop-low", help="Write null for keypoints below --keypoint-threshold."),

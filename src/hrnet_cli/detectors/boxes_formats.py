@@ -199,21 +199,77 @@ def _add_coco_box(rows: Rows, entry: Mapping[str, Any], place: str, owner: str) 
 
 def _from_csv(text: str, class_name: str, owner: str) -> list[Listing]:
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
-    pictures: dict[tuple[str, int], Rows] = {}
-    seen: dict[tuple[str, int, str], list[str]] = {}
     try:
         table = _csv_table(next(reader), class_name, owner)
-        for values in reader:
-            if any(value.strip() for value in values):
-                table.add(values, reader.line_num, pictures, seen)
+        rows = [
+            table.row(values, reader.line_num)
+            for values in reader
+            if any(value.strip() for value in values)
+        ]
     except csv.Error as error:
         raise InputError(
             f"{owner}, line {reader.line_num} is not CSV: {error}", hint=_EXPECTED
         ) from error
-    return [rows.listing() for rows in pictures.values()]
+    pictures: dict[tuple[str, int], Rows] = {}
+    for row in _first_of_each_person(rows):
+        picture = pictures.setdefault((row.photo, row.frame), Rows(row.photo, frame=row.frame))
+        if row.box_fields:
+            box = table.to_box(row.box_fields, row.where)
+            picture.add(box, to_score(row.score, row.where), row.place)
+    return [picture.listing() for picture in pictures.values()]
 
 
-def _csv_table(first_row: list[str], class_name: str, owner: str) -> "_CsvTable":
+@dataclass(frozen=True)
+class _CsvRow:
+    """One row: empty box fields list the photo and nobody in it."""
+
+    photo: str
+    frame: int
+    person: str
+    box_fields: list[str]
+    score: str | None
+    place: str
+    where: str
+
+
+@dataclass(frozen=True)
+class _CsvTable:
+    """Which columns of a CSV file say what."""
+
+    header: list[str]
+    photo_column: str
+    box_columns: tuple[str, str, str, str]
+    to_box: Callable[[Any, str], BoxCorners]
+    class_name: str
+    owner: str
+
+    def row(self, values: list[str], line: int) -> _CsvRow:
+        """Return the row of a line; the box fields of another class are left out."""
+        place = f"line {line}"
+        if len(values) != len(self.header):
+            raise InputError(
+                f"{self.owner}, {place} has {len(values)} fields, "
+                f"expected {len(self.header)} as in its header"
+            )
+        row = dict(zip(self.header, (value.strip() for value in values), strict=True))
+        photo = row[self.photo_column]
+        if not photo:
+            raise InputError(f"{self.owner}, {place}: the column {self.photo_column} is empty")
+        where = f"{self.owner}, {place}, photo '{photo}'"
+        frame = whole_number(row.get("frame") or "0", where, "frame")
+        fields = [row[column] for column in self.box_columns]
+        if not any(fields) or not self._is_wanted(row):
+            fields = []
+        score_column = _first_of(_SCORE_COLUMNS, self.header)
+        score = row[score_column] or None if score_column else None
+        return _CsvRow(photo, frame, row.get("person", ""), fields, score, place, where)
+
+    def _is_wanted(self, row: Mapping[str, str]) -> bool:
+        column = _first_of(_CLASS_COLUMNS, self.header)
+        return column is None or row[column].casefold() == self.class_name.casefold()
+
+
+def _csv_table(first_row: list[str], class_name: str, owner: str) -> _CsvTable:
     header = [name.strip().lower() for name in first_row]
     photo_column = _first_of(_PHOTO_KEYS, header)
     corners = next((c for c in _CORNER_COLUMNS if set(c) <= set(header)), None)
@@ -225,61 +281,21 @@ def _csv_table(first_row: list[str], class_name: str, owner: str) -> "_CsvTable"
             "or JSON",
         )
     to_box = from_corners if corners else from_xywh
-    return _CsvTable(photo_column, columns, to_box, header, class_name, owner)
+    return _CsvTable(header, photo_column, columns, to_box, class_name, owner)
 
 
-@dataclass(frozen=True)
-class _CsvTable:
-    """Which columns of a CSV file say what."""
-
-    photo_column: str
-    box_columns: tuple[str, str, str, str]
-    to_box: Callable[[Any, str], BoxCorners]
-    header: list[str]
-    class_name: str
-    owner: str
-
-    def add(
-        self,
-        values: list[str],
-        line: int,
-        pictures: dict[tuple[str, int], Rows],
-        seen: dict[tuple[str, int, str], list[str]],
-    ) -> None:
-        """Add the box of a row to its picture; ``seen`` holds the box fields of each person."""
-        place = f"line {line}"
-        if len(values) != len(self.header):
+def _first_of_each_person(rows: Sequence[_CsvRow]) -> Iterator[_CsvRow]:
+    """Yield one row per person: hrnet's own CSV repeats the box in the row of each keypoint."""
+    seen: dict[tuple[str, int, str], list[str]] = {}
+    for row in rows:
+        first = seen.setdefault((row.photo, row.frame, row.person), row.box_fields)
+        if not row.person or first is row.box_fields:
+            yield row
+        elif first != row.box_fields:
             raise InputError(
-                f"{self.owner}, {place} has {len(values)} fields, "
-                f"expected {len(self.header)} as in its header"
+                f"{row.where}: person {row.person} has the box {', '.join(row.box_fields)}, "
+                f"but {', '.join(first)} further up"
             )
-        row = dict(zip(self.header, (value.strip() for value in values), strict=True))
-        photo = row[self.photo_column]
-        where = f"{self.owner}, {place}, photo '{photo}'"
-        if not photo:
-            raise InputError(f"{self.owner}, {place}: the column {self.photo_column} is empty")
-        frame = whole_number(row.get("frame") or "0", where, "frame")
-        rows = pictures.setdefault((photo, frame), Rows(photo, frame=frame))
-        fields = [row[column] for column in self.box_columns]
-        if not any(fields) or not self._is_wanted(row):
-            return
-        # hrnet's own CSV has a row for each keypoint, which repeats the box of its person.
-        if person := row.get("person"):
-            first = seen.setdefault((photo, frame, person), fields)
-            if first is not fields:
-                if first != fields:
-                    raise InputError(
-                        f"{where}: person {person} has the box {', '.join(fields)}, "
-                        f"but {', '.join(first)} further up"
-                    )
-                return
-        score_column = _first_of(_SCORE_COLUMNS, self.header)
-        score = row[score_column] if score_column else None
-        rows.add(self.to_box(fields, where), to_score(score or None, where), place)
-
-    def _is_wanted(self, row: Mapping[str, str]) -> bool:
-        column = _first_of(_CLASS_COLUMNS, self.header)
-        return column is None or row[column].casefold() == self.class_name.casefold()
 
 
 def _first_of(names: Sequence[str], there: Sequence[str]) -> str | None:
