@@ -37,7 +37,7 @@ OUTLINE = (20, 20, 20)
 # Sizes as parts of the longer side of the person's box, and their least values in pixels.
 LINE_PART, LEAST_LINE_PX = 0.011, 1.5
 POINT_PART, LEAST_POINT_PX = 0.012, 2.0
-DASH_WIDTHS = 3.0
+DASH_WIDTHS, LEAST_DASH_PX = 3.0, 7.0
 # OpenCV takes coordinates in 1/16 pixel.
 SHIFT = 4
 
@@ -339,7 +339,7 @@ class _Person:
         """Return the pieces of a limb: one, or dashes."""
         if sure:
             return [(start, end)]
-        dash = max(4.0, DASH_WIDTHS * self.width)
+        dash = max(LEAST_DASH_PX, DASH_WIDTHS * self.width)
         count = int(np.clip(np.linalg.norm(end - start) / (2 * dash), 1, 60))
         ends = np.linspace(0, 1, 2 * count)[:, None] * (end - start) + start
         return [(ends[i], ends[i + 1]) for i in range(0, 2 * count, 2)]

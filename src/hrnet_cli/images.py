@@ -76,7 +76,14 @@ _SIGNATURES = (
     (b"\x00\x00\x00\x0cjP", "a JPEG 2000"),
 )
 
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# By the brand of an ISO media file; the others are videos.
+_MEDIA = dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+    "the file is a HEIC photo, which cannot be read; export it as JPEG",
+) | dict.fromkeys(
+    (b"avif", b"avis"),
+    "the file starts like an AVIF, but is damaged or of a kind that cannot be read",
+)
 
 _PILLOW_SETTINGS = threading.Lock()
 
@@ -292,13 +299,12 @@ def _orientation_in_exif(exif: bytes) -> int:
 
 def _turn(image_HW3: Pixels, orientation: int) -> Pixels:
     """Return the upright picture of an EXIF orientation other than 1."""
-    if orientation in (5, 6, 7, 8):
-        image_HW3 = cv2.transpose(image_HW3)
-    # Of the transposed picture where there is one: 0 top-bottom, 1 left-right, -1 both.
+    turned = cv2.transpose(image_HW3) if orientation >= 5 else image_HW3
+    # What is left to do: 0 top-bottom, 1 left-right, -1 both.
     flips = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
     if orientation in flips:
-        image_HW3 = cv2.flip(image_HW3, flips[orientation])
-    return np.asarray(image_HW3, dtype=np.uint8)
+        turned = cv2.flip(turned, flips[orientation])
+    return np.asarray(turned, dtype=np.uint8)
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
@@ -343,10 +349,8 @@ def _what_it_is(head: bytes) -> str:
     """Return what a file that is no readable picture seems to be, from its first bytes."""
     if not head:
         return "the file is empty (0 bytes)"
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
-        return "the file is a HEIC photo, which cannot be read; export it as JPEG"
-    if head[4:8] == b"ftyp" and not head.startswith(b"avi", 8):
-        return "the file is no picture but a video"
+    if head[4:8] == b"ftyp":
+        return _MEDIA.get(head[8:12], "the file is no picture but a video")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for start, what in _STRANGERS:
         if text[: len(start)].lower() == start:
@@ -354,13 +358,17 @@ def _what_it_is(head: bytes) -> str:
     for start, name in _SIGNATURES:
         if head.startswith(start):
             return f"the file starts like {name}, but is damaged or of a kind that cannot be read"
-    # The last character may be cut: up to 3 of its bytes lie behind the head.
-    if (characters := head.decode("utf-8", errors="ignore")) and (
-        len(characters.encode()) >= len(head) - 3
-        and all(letter.isprintable() or letter.isspace() for letter in characters)
-    ):
+    if _is_text(head):
         return "the file is no picture but text"
     return "the file is damaged, or in no picture format that can be read"
+
+
+def _is_text(head: bytes) -> bool:
+    characters = head.decode("utf-8", errors="ignore")
+    # The last character may be cut: up to 3 of its bytes lie behind the head.
+    return len(characters.encode()) >= len(head) - 3 and all(
+        letter.isprintable() or letter.isspace() for letter in characters
+    )
 
 
 def _damage(path: Path, error: BaseException) -> str:

@@ -18,7 +18,6 @@ from hrnet_cli.sinks import (
     SINKS,
     RunInfo,
     files,
-
     open_sink,
     open_stream,
     overlay,

@@ -1,0 +1,268 @@
+"""Every detector of DETECTORS keeps the same promises; plus what only torchvision does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import detection
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import FrozenBatchNorm2d
+
+from hrnet_cli.detectors import (
+    DETECTORS,
+    Detector,
+    DetectorSettings,
+    detector_family,
+    open_detector,
+)
+from hrnet_cli.errors import ExitCode, InputError, UsageError, WeightsError
+from hrnet_cli.structures import Boxes, Frame
+
+# Random networks are never sure of anything: every box counts.
+EVERY_BOX = DetectorSettings(person_threshold=0.0, max_people=5, input_size=64)
+
+
+def make_frame(height: int, width: int, seed: int = 0) -> Frame:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Frame(pixels, f"{seed}.png", f"{seed}.png")
+
+
+def open_without_warnings(name: str, path: Path | None, settings: DetectorSettings) -> Detector:
+    warnings: list[str] = []
+    detector = open_detector(name, path, settings, trusted=True, on_warning=warnings.append)
+    assert warnings == []
+    return detector
+
+
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path | None]:
+    """A weights file of an untrained network for each detector."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    yolo = pytest.importorskip("ultralytics").YOLO("yolo11n.yaml")
+    yolo.save(folder / "random.pt")
+    network = detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
+    torch.save(network.state_dict(), folder / "fasterrcnn_320.pth")
+    return {
+        "yolo": folder / "random.pt",
+        "torchvision": folder / "fasterrcnn_320.pth",
+        "whole-image": None,
+    }
+
+
+@pytest.mark.parametrize("family", DETECTORS)
+def test_each_detector_gives_one_boxes_per_frame(family, random_weights):
+    detector = open_without_warnings(family, random_weights[family], EVERY_BOX)
+    frames = [make_frame(48, 64, 1), make_frame(90, 30, 2), make_frame(48, 64, 3)]
+
+    found = detector(frames)
+
+    assert [type(boxes) for boxes in found] == [Boxes] * 3
+    for frame, boxes in zip(frames, found, strict=True):
+        width, height = frame.size_wh
+        assert 1 <= len(boxes) <= 5
+        assert boxes.xyxy_N4.min() >= 0
+        assert (boxes.xyxy_N4 <= [width, height, width, height]).all()
+        assert (boxes.xyxy_N4[:, 2:] > boxes.xyxy_N4[:, :2]).all()
+        assert (np.diff(boxes.scores_N) <= 0).all()
+        assert ((boxes.scores_N >= 0) & (boxes.scores_N <= 1)).all()
+    assert isinstance(detector.name, str)
+    assert detector.name
+
+
+@pytest.mark.parametrize("family", DETECTORS)
+def test_each_detector_accepts_no_frames(family, random_weights):
+    assert open_without_warnings(family, random_weights[family], EVERY_BOX)([]) == []
+
+
+@pytest.mark.parametrize("family", [family for family in DETECTORS if family != "whole-image"])
+def test_each_detector_finds_nobody_rather_than_the_whole_picture(family, random_weights):
+    sure = DetectorSettings(person_threshold=1.0, input_size=64)
+    (boxes,) = open_without_warnings(family, random_weights[family], sure)([make_frame(48, 64)])
+    assert boxes.xyxy_N4.shape == (0, 4)
+    assert boxes.scores_N.shape == (0,)
+
+
+@pytest.mark.parametrize("family", DETECTORS)
+def test_each_detector_gives_a_photo_the_same_boxes_alone_and_among_others(family, random_weights):
+    detector = open_without_warnings(family, random_weights[family], EVERY_BOX)
+    photo = make_frame(48, 64, 1)
+    alone = detector([photo])[0]
+    among = detector([make_frame(90, 30, 2), photo, make_frame(48, 64, 3)])[1]
+    # A batch sums floats in another order; a neighbour's padding would move boxes by pixels.
+    np.testing.assert_allclose(among.xyxy_N4, alone.xyxy_N4, atol=0.01)
+    np.testing.assert_allclose(among.scores_N, alone.scores_N, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", [family for family in DETECTORS if family != "whole-image"])
+def test_each_detector_refuses_a_class_it_does_not_know(family, random_weights):
+    settings = DetectorSettings(class_name="hors")
+    with pytest.raises(InputError, match=r"has no class 'hors'; it knows horse, ") as caught:
+        open_without_warnings(family, random_weights[family], settings)
+    assert caught.value.exit_code == ExitCode.INPUT
+    assert caught.value.hint == "choose one with --class"
+
+
+@pytest.mark.parametrize("family", [family for family in DETECTORS if family != "whole-image"])
+def test_each_detector_refuses_a_missing_file(family, tmp_path):
+    missing = tmp_path / ("none.pth" if family == "torchvision" else "none.pt")
+    with pytest.raises(WeightsError, match=r"none\.pth?' does not exist") as caught:
+        open_without_warnings(family, missing, EVERY_BOX)
+    assert caught.value.exit_code == ExitCode.WEIGHTS
+    with pytest.raises(WeightsError, match=f"detector '{family}' has no weights file"):
+        open_without_warnings(family, None, EVERY_BOX)
+
+
+def test_whole_image_boxes_the_picture():
+    detector = open_without_warnings("whole-image", None, DetectorSettings())
+    (boxes,) = detector([make_frame(48, 64)])
+    assert detector.name == "whole-image"
+    assert boxes.xyxy_N4.tolist() == [[0, 0, 64, 48]]
+    assert boxes.scores_N.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "family"),
+    [
+        ("whole-image", None, "whole-image"),
+        ("torchvision", Path("x.pth"), "torchvision"),
+        ("mine", Path("fasterrcnn.pth"), "torchvision"),
+        ("yolo26s", Path("cache/yolo26s.pt"), "yolo"),
+        ("mine", Path("x_openvino_model"), "yolo"),
+    ],
+)
+def test_name_and_suffix_pick_the_detector(name, path, family):
+    assert detector_family(name, path) == family
+
+
+def test_unlisted_pickle_gets_one_line_of_warning(random_weights):
+    path = random_weights["yolo"]
+    warnings: list[str] = []
+    open_detector("random", path, EVERY_BOX, trusted=False, on_warning=warnings.append)
+    assert warnings == [
+        f"{path} is not listed in weights.toml: loading a .pt file runs the code inside it; "
+        "use only files you trust"
+    ]
+    assert "\n" not in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"person_threshold": 1.5}, "person_threshold is 1.5, expected 0 to 1"),
+        ({"iou_threshold": -0.1}, "iou_threshold is -0.1, expected 0 to 1"),
+        ({"max_people": 0}, "max_people is 0, expected at least 1"),
+        ({"input_size": 0}, "input_size is 0, expected at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        DetectorSettings(**wrong)
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_importing_the_family_imports_no_heavy_package():
+    code = (
+        "import sys, hrnet_cli.detectors;"
+        "print(sorted({'numpy', 'cv2', 'torch', 'torchvision', 'ultralytics'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n"
+
+
+class TestTorchvision:
+    def test_equals_torchvision_on_weights_with_frozen_norms(self, tmp_path):
+        # Built the way torchvision builds the network of the published file: frozen batch norms
+        # with epsilon 0. Statistics are made uneven so that a wrong epsilon shows.
+        torch.manual_seed(0)
+        backbone = resnet_fpn_backbone(
+            backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d
+        )
+        reference = detection.FasterRCNN(backbone, 91, min_size=64, max_size=128).eval()
+        for module in reference.modules():
+            if isinstance(module, FrozenBatchNorm2d):
+                module.running_var.uniform_(1e-5, 1e-4)
+                module.eps = 0.0
+        torch.save(reference.state_dict(), tmp_path / "resnet50.pth")
+        detector = open_without_warnings(
+            "torchvision", tmp_path / "resnet50.pth", DetectorSettings()
+        )
+        pixels = torch.rand(1, 3, 64, 64)
+        with torch.inference_mode():
+            expected = reference.backbone(pixels)
+            features = detector.model.backbone(pixels)
+        for level, values in expected.items():
+            # Both run the same convolutions; only the order of the norm's products differs.
+            torch.testing.assert_close(features[level], values, rtol=1e-3, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("file_name", "build"),
+        [
+            ("v2.pth", detection.fasterrcnn_resnet50_fpn_v2),
+            ("large.pth", detection.fasterrcnn_mobilenet_v3_large_fpn),
+            ("large_320.pth", detection.fasterrcnn_mobilenet_v3_large_320_fpn),
+        ],
+    )
+    def test_tells_the_network_from_the_file(self, tmp_path, file_name, build):
+        network = build(weights=None, weights_backbone=None)
+        torch.save(network.state_dict(), tmp_path / file_name)
+        detector = open_without_warnings("torchvision", tmp_path / file_name, DetectorSettings())
+        assert detector.model.transform.min_size == network.transform.min_size
+        assert str(detector.model.backbone) == str(network.backbone)
+        for key, value in network.state_dict().items():
+            assert torch.equal(detector.model.state_dict()[key], value), key
+
+    def test_boxes_only_the_wanted_class(self, random_weights):
+        # COCO's numbers: 1 person, 3 car.
+        for class_name, label in (("person", 1), ("Car", 3)):
+            settings = DetectorSettings(class_name=class_name, person_threshold=0.0)
+            detector = open_without_warnings(
+                "torchvision", random_weights["torchvision"], settings
+            )
+            assert detector.label == label
+
+    def test_placeholders_are_no_classes(self, random_weights):
+        with pytest.raises(InputError, match="has no class 'N/A'"):
+            open_without_warnings(
+                "torchvision", random_weights["torchvision"], DetectorSettings(class_name="N/A")
+            )
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "is damaged or holds more than tensors"),
+            (b"<html>not found</html>", "is damaged or holds more than tensors"),
+            ({"a": torch.zeros(1)}, "is not a state_dict of a torchvision fasterrcnn"),
+            ([1, 2], "is not a state_dict of a torchvision fasterrcnn"),
+            ({"roi_heads.box_head.fc6.weight": torch.zeros(1)}, "has tensors of other shapes"),
+        ],
+    )
+    def test_unusable_files_are_named(self, tmp_path, content, message):
+        path = tmp_path / "mine.pth"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content, path)
+        with pytest.raises(WeightsError, match=message) as caught:
+            open_without_warnings("torchvision", path, DetectorSettings())
+        assert str(path) in caught.value.message
+
+    def test_missing_tensors_are_named(self, tmp_path, random_weights):
+        state = torch.load(random_weights["torchvision"], weights_only=True)
+        del state["rpn.head.conv.0.0.bias"]
+        torch.save(state, tmp_path / "part_320.pth")
+        with pytest.raises(WeightsError, match=r"lacks tensor 'rpn\.head\.conv\.0\.0\.bias'"):
+            open_without_warnings("torchvision", tmp_path / "part_320.pth", DetectorSettings())
+
+    def test_a_hostile_pickle_executes_nothing(self, tmp_path):
+        class Hostile:
+            def __reduce__(self):
+                return (Path.touch, (tmp_path / "executed",))
+
+        torch.save({"weights": Hostile()}, tmp_path / "hostile.pth")
+        with pytest.raises(WeightsError, match="holds more than tensors"):
+            open_without_warnings("torchvision", tmp_path / "hostile.pth", DetectorSettings())
+        assert not (tmp_path / "executed").exists()
