@@ -166,8 +166,10 @@ class PoseEstimator:
         batch_size: Crops per forward pass; crops of several people and pictures share a batch.
         flip_test: Average with the mirrored crop's heatmaps: about +1 AP for twice the time.
         keep_heatmaps: Leave the merged heatmaps in `Poses.heatmaps`, for drawing.
-        clock: Adds up the seconds of the stages ``crop``, ``network`` and ``decode``.
         load_summary: What was loaded from the weights file, in words.
+
+    Attributes:
+        clock: Seconds spent in the stages ``crop``, ``network`` and ``decode``.
     """
 
     def __init__(
@@ -178,7 +180,6 @@ class PoseEstimator:
         batch_size: int = BATCH_SIZE,
         flip_test: bool = False,
         keep_heatmaps: bool = False,
-        clock: StageClock | None = None,
         load_summary: str = "",
     ) -> None:
         self.runtime = runtime
@@ -186,7 +187,7 @@ class PoseEstimator:
         self.batch_size = batch_size
         self.flip_test = flip_test
         self.keep_heatmaps = keep_heatmaps
-        self.clock = clock if clock is not None else StageClock()
+        self.clock = StageClock()
         self.load_summary = load_summary
 
     def __call__(self, image_HW3: np.ndarray, boxes: "Boxes | np.ndarray") -> Poses:

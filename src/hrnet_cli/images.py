@@ -43,6 +43,8 @@ _LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
 _WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
 _WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
+_FETCH_AGAIN = "copy or download it again"
+
 _ORIENTATION_TAG = 0x0112
 # Pixels copied from Pillow at a time: the strip stays in the processor's cache, which makes a
 # 12 megapixel photo 1.4 times as fast to read as one large copy.
@@ -76,14 +78,13 @@ _SIGNATURES = (
     (b"\x00\x00\x00\x0cjP", "a JPEG 2000"),
 )
 
+_HEIC = "the file is a HEIC photo, which cannot be read; export it as JPEG"
+_AVIF = "the file starts like an AVIF, but is damaged or of a kind that cannot be read"
 # By the brand of an ISO media file; the others are videos.
-_MEDIA = dict.fromkeys(
-    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
-    "the file is a HEIC photo, which cannot be read; export it as JPEG",
-) | dict.fromkeys(
-    (b"avif", b"avis"),
-    "the file starts like an AVIF, but is damaged or of a kind that cannot be read",
-)
+_MEDIA: dict[bytes, str] = {
+    b"heic": _HEIC, b"heix": _HEIC, b"heim": _HEIC, b"heis": _HEIC, b"hevc": _HEIC,
+    b"hevx": _HEIC, b"mif1": _HEIC, b"msf1": _HEIC, b"avif": _AVIF, b"avis": _AVIF,
+}  # fmt: skip
 
 _PILLOW_SETTINGS = threading.Lock()
 
@@ -116,13 +117,17 @@ def read_image(
             try:
                 return _decode(path, file, max_pixels, apply_orientation)
             except UnidentifiedImageError as error:
-                raise InputError(f"photo '{path}': {_what_it_is(head)}") from error
+                raise InputError(
+                    f"photo '{path}': {_what_it_is(head)}", hint=_FETCH_AGAIN if not head else ""
+                ) from error
             except MemoryError as error:
                 raise InputError(
                     f"photo '{path}' needs more memory than is free", hint="make it smaller first"
                 ) from error
             except _DECODE_ERRORS as error:
-                raise InputError(f"photo '{path}': {_damage(path, error)}") from error
+                raise InputError(
+                    f"photo '{path}': {_damage(path, error)}", hint=_FETCH_AGAIN
+                ) from error
     except OSError as error:
         reason = "it is a folder" if path.is_dir() else error.strerror or str(error)
         raise InputError(f"photo '{path}' cannot be opened: {reason}") from error
@@ -199,9 +204,9 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
                 part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise OutputError(
-            f"cannot write '{path}': {error.strerror or error}", hint=_write_hint(error)
-        ) from error
+        blocked = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = f"'{path.parent}' is not a folder" if blocked else error.strerror or str(error)
+        raise OutputError(f"cannot write '{path}': {reason}", hint=_write_hint(error)) from error
 
 
 def _write_options(kind: str, quality: int) -> list[int]:
@@ -235,9 +240,10 @@ def _decode(
             )
         tagged, turned = _orientation(image), False
         if image.format == "TIFF":
-            # This decoder compares with Pillow's limit once more. It also turns the picture.
+            # This decoder asks for Pillow's limit once more. It also turns the picture, and then
+            # removes the tag.
             image.load()
-            turned = tagged != 1
+            turned = _orientation(image) != tagged
     with image:
         image.load()
         # Before the pixels are decoded a PNG may not have come to its EXIF yet.

@@ -48,7 +48,8 @@ def pck(
         threshold: Largest distance, after dividing, that is not correct any more.
     """
     norm = np.broadcast_to(np.asarray(norm_N2, np.float64), (len(np.asarray(true_NK2)), 2))
-    counted_NK = np.asarray(visible_NK, bool) & (norm > 0).all(axis=1)[:, None]
+    usable_N1: Mask = np.all(norm > 0, axis=1, keepdims=True)
+    counted_NK = np.asarray(visible_NK, bool) & usable_N1
     usable = np.where(norm > 0, norm, 1)
     distances = keypoint_distances(predicted_NK2, true_NK2, usable)
     return fraction_correct(distances, counted_NK, threshold)
@@ -61,7 +62,7 @@ def auc(
     norm_px: float = 30,
     steps: int = 20,
 ) -> float:
-    """Return the area under the PCK curve from 0 to ``norm_px`` pixels (hand benchmarks), 0 to 1."""
+    """Return the area under the PCK curve from 0 to ``norm_px`` pixels, 0 to 1 (hands)."""
     counted_NK = np.asarray(visible_NK, bool)
     distances = keypoint_distances(predicted_NK2, true_NK2, np.full((1, 2), float(norm_px)))
     curve = [
@@ -131,7 +132,7 @@ def heatmap_accuracy(
         true_NK2: Peaks of the targets; those within one pixel of the near rims do not count.
         heatmap_hw: Heatmap (height, width).
     """
-    counted_NK = (np.asarray(true_NK2) > 1).all(axis=-1)
+    counted_NK: Mask = np.greater(true_NK2, 1).all(axis=-1)
     distances = keypoint_distances(predicted_NK2, true_NK2, np.array([heatmap_hw]) / 10)
     return fraction_correct(distances, counted_NK, 0.5)
 

@@ -46,6 +46,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+# What tells a path that does not exist from a misspelt name.
+FILE_SUFFIXES = (".pt", ".pth", ".onnx", ".safetensors", ".tar", ".torchscript", ".engine", ".xml")
+
+
 def weights_list_path(package: Path = PACKAGE) -> Path:
     """Return the path of ``weights.toml``: in the wheel's package, or beside pyproject.toml.
 
@@ -84,6 +88,11 @@ def find_entry(name: str) -> WeightsEntry:
     by_name = _by_name_and_alias(weights_list_path())
     if name in by_name:
         return by_name[name]
+    if "/" in name or Path(name).suffix in FILE_SUFFIXES:
+        raise WeightsError(
+            f"'{name}' is neither a file nor a name of {LIST_NAME}",
+            hint=f"paths start from the current folder, {Path.cwd()}",
+        )
     close = get_close_matches(name, by_name, n=3)
     guess = f"did you mean {', '.join(close)}? " if close else ""
     raise WeightsError(
@@ -95,6 +104,17 @@ def find_entry(name: str) -> WeightsEntry:
 def identify(sha256: str) -> list[WeightsEntry]:
     """Return the entries that a file with this full hash is."""
     return [e for e in load_weights_list().values() if hash_fits(sha256, e.sha256)]
+
+
+def is_listed_detector(path: Path) -> bool:
+    """Return whether a file is a listed detector by its full hash, and so safe to unpickle.
+
+    The first 8 digits, all that was published of some files, can be forged.
+    """
+    if not path.is_file():
+        return False
+    entries = identify(file_sha256(path))
+    return any(entry.kind == "detector" and len(entry.sha256) == 64 for entry in entries)
 
 
 def cache_folder() -> Path:

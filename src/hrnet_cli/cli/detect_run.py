@@ -176,8 +176,10 @@ def _detect(
     from hrnet_cli.pipeline import detect_poses
     from hrnet_cli.sources import read_frames
 
+    # The cheap look-up goes first: a misspelt detector is not found out after a download.
+    open_found_detector = _prepare_detector(options)
     estimator = _open_estimator(options)
-    detector = _open_detector(options)
+    detector = open_found_detector()
     sinks, written = _open_sinks(options, estimator, detector)
     clock = estimator.clock
     frames = read_frames(plan.photos, max_pixels=options.max_pixels, on_problem=on_problem)
@@ -290,17 +292,19 @@ def _open_estimator(options: DetectOptions) -> "PoseEstimator":
     return estimator
 
 
-def _open_detector(options: DetectOptions) -> Detector:
+def _prepare_detector(options: DetectOptions) -> Callable[[], Detector]:
+    """Find the detector's file, and return what opens it."""
     if options.boxes is not None:
         from hrnet_cli.detectors.boxes_file import load_boxes_file
 
-        return load_boxes_file(
+        boxes = load_boxes_file(
             options.boxes,
             class_name=options.class_name,
             person_threshold=options.person_threshold,
             iou_threshold=options.iou,
             max_people=options.max_people,
         )
+        return lambda: boxes
     from hrnet_cli.device import pick_device
 
     defaults = DetectorSettings()
@@ -316,7 +320,9 @@ def _open_detector(options: DetectOptions) -> Detector:
         device=pick_device(options.device),
     )
     name, path, trusted = _find_detector(options)
-    return open_detector(name, path, settings, trusted=trusted, on_warning=console.say_warning)
+    return lambda: open_detector(
+        name, path, settings, trusted=trusted, on_warning=console.say_warning
+    )
 
 
 def _find_detector(options: DetectOptions) -> tuple[str, Path | None, bool]:
@@ -328,10 +334,7 @@ def _find_detector(options: DetectOptions) -> tuple[str, Path | None, bool]:
         return name, None, True
     path = Path(name)
     if path.exists():
-        known = weights.identify(weights.file_sha256(path)) if path.is_file() else []
-        return path.stem, path, bool(known)
-    if path.suffix and path.suffix != f".{name.rsplit('.', 1)[0]}" and len(path.parts) > 1:
-        raise WeightsError(f"detector '{name}' does not exist", hint="check the path")
+        return path.stem, path, weights.is_listed_detector(path)
     entry = weights.find_entry(name)
     if entry.kind != "detector":
         raise WeightsError(

@@ -205,23 +205,6 @@ def open_lines(
     return open_file(path, keep=append)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a whole file, or leave what is there as it is.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    part = path.with_name(f"{path.name}.part")
-    with reporting(path):
-        try:
-            part.write_bytes(content)
-            part.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
-
-
 def _write_at(descriptor: int, position: int, data: bytes) -> None:
     os.lseek(descriptor, position, os.SEEK_SET)
     rest = memoryview(data)

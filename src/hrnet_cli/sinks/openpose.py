@@ -5,9 +5,10 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hrnet_cli.images import write_bytes_atomic
 from hrnet_cli.schema import KeypointSchema
 from hrnet_cli.sinks import RunInfo
-from hrnet_cli.sinks.files import PictureFolder, make_folder, output_name, replace_file
+from hrnet_cli.sinks.files import PictureFolder, make_folder, output_name
 from hrnet_cli.sinks.record import flat_triples, is_built_in, record, to_json
 from hrnet_cli.structures import Frame, Poses
 
@@ -32,7 +33,7 @@ class OpenPoseSink:
     def write(self, frame: Frame, poses: Poses) -> None:
         """Write the file of one picture, people or not."""
         content = to_json(document(frame, poses, self._info)) + b"\n"
-        replace_file(self._folder.claim(_names(frame)), content)
+        write_bytes_atomic(self._folder.claim(_names(frame)), content)
 
     def close(self) -> None:
         """Do nothing: every file is complete."""

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from itertools import count
 from pathlib import Path, PurePosixPath
 
-from hrnet_cli.draw import DrawStyle, draw_poses
+from hrnet_cli.draw import Connections, DrawStyle, draw_poses
 from hrnet_cli.errors import OutputError
 from hrnet_cli.images import write_image
 from hrnet_cli.sinks import picture_name
@@ -19,7 +19,7 @@ class OverlaySink:
         folder: Receives the pictures.
         parts: What to draw; see `draw.draw_poses`.
         connections: Limbs to draw as pairs of keypoint names; None for those of the schema.
-        style: Colours, sizes and background.
+        style: Colours, sizes, thresholds and background; None for the usual ones.
     """
 
     def __init__(
@@ -27,13 +27,13 @@ class OverlaySink:
         folder: PictureFolder,
         *,
         parts: Collection[str],
-        connections: tuple[tuple[str, str], ...] | None = None,
+        connections: Connections | None = None,
         style: DrawStyle | None = None,
     ) -> None:
         self._folder = folder
         self._parts = parts
         self._connections = connections
-        self._style = style if style is not None else DrawStyle()
+        self._style = style
 
     def write(self, frame: Frame, poses: Poses) -> None:
         """Write the picture of one frame, people or not.
@@ -62,7 +62,7 @@ def open_overlay(
     folder: Path,
     *,
     parts: Collection[str],
-    connections: tuple[tuple[str, str], ...] | None = None,
+    connections: Connections | None = None,
     style: DrawStyle | None = None,
     append: bool = False,
 ) -> OverlaySink:
