@@ -242,7 +242,8 @@ class _sampler:  # noqa: N801 - used like a function: value(dx, dy)
     def __init__(self, maps_NKHW: Floats, x_NK: Ints, y_NK: Ints) -> None:
         people, keypoints, self.height, self.width = maps_NKHW.shape
         self.maps_MHW = maps_NKHW.reshape(-1, self.height, self.width)
-        self.rows_NK: Ints = np.arange(people * keypoints).reshape(people, keypoints)
+        rows_M: Ints = np.arange(people * keypoints, dtype=np.int64)
+        self.rows_NK: Ints = rows_M.reshape(people, keypoints)
         self.x_NK, self.y_NK = x_NK, y_NK
 
     def __call__(self, dx: int, dy: int) -> Floats:

@@ -132,7 +132,7 @@ def heatmap_accuracy(
         true_NK2: Peaks of the targets; those within one pixel of the near rims do not count.
         heatmap_hw: Heatmap (height, width).
     """
-    counted_NK: Mask = np.greater(true_NK2, 1).all(axis=-1)
+    counted_NK = np.asarray(np.min(np.asarray(true_NK2), axis=-1) > 1)
     distances = keypoint_distances(predicted_NK2, true_NK2, np.array([heatmap_hw]) / 10)
     return fraction_correct(distances, counted_NK, 0.5)
 

@@ -114,7 +114,8 @@ SAME_BOXES = {
     ),
     "corners.csv": "file,x1,y1,x2,y2,score\nphoto.jpg,1,2,21,32,0.9\n"
     "other.jpg,0,0,5,5,1\nphoto.jpg, 30.5, 5, 60, 47, 0.25\n",
-    "sizes, other order, class.csv": "Score,Class,X,Y,W,H,Image\r\n0.9,person,1,2,20,30,photo.jpg\r\n"
+    "sizes, other order, class.csv": "Score,Class,X,Y,W,H,Image\r\n"
+    "0.9,person,1,2,20,30,photo.jpg\r\n"
     "0.8,car,1,2,20,30,photo.jpg\r\n.25,Person,30.5,5,29.5,42,photo.jpg\r\n",
     "long form.csv": "source,frame,time_s,person,id,box_x1,box_y1,box_x2,box_y2,box_score,"
     "person_score,keypoint,x,y,score,in_frame\n"

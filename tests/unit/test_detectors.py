@@ -17,6 +17,7 @@ from hrnet_cli.detectors import (
     DetectorSettings,
     detector_family,
     open_detector,
+    yolo,
 )
 from hrnet_cli.errors import ExitCode, InputError, UsageError, WeightsError
 from hrnet_cli.structures import Boxes, Frame
@@ -42,11 +43,11 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path |
     """A weights file of an untrained network for each detector."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    yolo = pytest.importorskip("ultralytics").YOLO("yolo11n.yaml")
-    yolo.model.names = {0: "person", 1: "bicycle", 2: "horse"} | {
-        number: f"thing {number}" for number in range(3, 80)
-    }
-    yolo.save(folder / "random.pt")
+    with yolo._process_left_as_it_was(), yolo._no_console():
+        model = yolo._import_ultralytics()("yolo11n.yaml")
+    names = {0: "person", 1: "bicycle", 2: "horse"}
+    model.model.names = names | {number: f"thing {number}" for number in range(3, 80)}
+    model.save(folder / "random.pt")
     network = detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
     torch.save(network.state_dict(), folder / "fasterrcnn_320.pth")
     return {
