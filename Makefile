@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types docs bench clean
+.PHONY: help install demo test lint types docs bench wheel clean
 
 help:  ## list the tasks
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -49,6 +49,14 @@ docs: .venv/ready-dev  ## bring the help texts in docs/commands.md up to date
 
 bench: .venv/ready-dev  ## time start-up, stages and memory on this machine
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+wheel: .venv/ready-dev  ## build the wheel and try it in an empty environment without the test tools
+	@rm -rf dist build && $(BIN)/python -m build --wheel --outdir dist .
+	@$(PYTHON) -m venv build/venv
+	@build/venv/bin/pip install --quiet --disable-pip-version-check dist/*.whl
+	@cd build && venv/bin/hrnet --help && venv/bin/hrnet download-weights --list
+	@cd build && venv/bin/hrnet detect ../examples/astronaut.jpg --boxes ../examples/boxes.jsonl \
+	  --model starter --offline --skeleton --out out
 
 clean:  ## remove .venv and everything built
 	@rm -rf .venv build dist hrnet-out .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -7,7 +7,8 @@ import colorsys
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from hrnet_cli.schema import KeypointSchema, check_pairs
 from hrnet_cli.structures import PersonHeatmaps, Poses
 
 Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.floating[Any]]
 Color = tuple[int, int, int]
 Connections = tuple[tuple[str, str], ...]
 
@@ -28,16 +30,27 @@ PARTS = ("keypoints", "skeleton", "boxes", "scores", "heatmap")
 BACKGROUNDS = ("photo", "black", "transparent")
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with every kind of colour vision.
+# Their orange is made a little redder here, away from their yellow.
 SKY_BLUE, ORANGE, YELLOW = (86, 180, 233), (230, 130, 0), (240, 228, 66)
 GREEN, VERMILLION, PURPLE, BLUE = (0, 158, 115), (213, 94, 0), (204, 121, 167), (0, 114, 178)
-LEFT, RIGHT, CENTRE = SKY_BLUE, ORANGE, YELLOW
+WHITE, INK = (245, 245, 245), (20, 20, 20)
+LEFT, RIGHT, CENTRE = SKY_BLUE, ORANGE, WHITE
 SEVERAL = (SKY_BLUE, ORANGE, GREEN, YELLOW, PURPLE, VERMILLION, BLUE)
-OUTLINE = (20, 20, 20)
 
 # Sizes as parts of the longer side of the person's box, and their least values in pixels.
-LINE_PART, LEAST_LINE_PX = 0.011, 1.5
-POINT_PART, LEAST_POINT_PX = 0.012, 2.0
-DASH_WIDTHS, LEAST_DASH_PX = 3.0, 7.0
+LINE_PART, LEAST_LINE_PX = 0.011, 1.25
+POINT_PART, LEAST_POINT_PX = 0.012, 1.5
+# The dark border on either side of a line, as a part of its width.
+BORDER_PART, LEAST_BORDER_PX = 0.2, 0.6
+# A limb that is not sure is this much thinner, and dashed: the dashes and the gaps are this long,
+# in widths.
+UNSURE_WIDTH, DASH_WIDTHS = 0.7, 4.0
+# Height of digits: as a part of the person, and at least and at most, the latter as a part of the
+# picture. Keypoints of people smaller than this many digits high have no room for scores.
+TEXT_PART, LEAST_TEXT_PX, MOST_TEXT_PART = 0.025, 8.0, 0.016
+ROOM_FOR_SCORES = 24.0
+# Lines thinner than this look ragged when OpenCV draws them: it rounds widths to whole pixels.
+SMOOTH_PX = 6.0
 # OpenCV takes coordinates in 1/16 pixel.
 SHIFT = 4
 
@@ -47,28 +60,38 @@ class DrawStyle:
     """How poses look.
 
     Attributes:
-        palette: Key of `PALETTES`: ``sides`` (left blue, right orange, middle yellow; fingers and
-            the like by chain where a schema has no sides), ``people`` or ``limbs``.
+        palette: Key of `PALETTES`: ``sides`` (left blue, right orange, middle white; where a schema
+            has no sides each chain of limbs, such as a finger, has a colour), ``people`` or
+            ``limbs``.
         background: ``photo``, ``black`` or ``transparent`` (the picture gets an alpha channel).
-        point_size: Radius in pixels; None for a size in proportion to the person.
-        line_width: Width in pixels; None for a width in proportion to the person.
-        keypoint_threshold: Keypoints with a lower score, and their limbs, are not drawn.
-        sure_threshold: Keypoints with a lower score are drawn as rings, their limbs dashed.
+        point_size: Radius in pixels; None for sizes in proportion to the person, smaller where a
+            schema's keypoints are finer (eyes and fingers).
+        line_width: Width in pixels; None as for ``point_size``.
+        keypoint_threshold: Keypoints with a lower score, and limbs that end in one, are not drawn.
+        sure_threshold: Keypoints with a lower score are drawn hollow, limbs that end in one thin
+            and dashed.
+
+    Raises:
+        ConfigError: A name is not known or a size is not above 0.
     """
 
     palette: str = "sides"
     background: str = "photo"
     point_size: float | None = None
     line_width: float | None = None
-    keypoint_threshold: float = 0.2
-    sure_threshold: float = 0.4
+    keypoint_threshold: float = 0.3
+    sure_threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check the names."""
+        """Check the names and sizes."""
         for key, allowed in (("palette", tuple(PALETTES)), ("background", BACKGROUNDS)):
             value = getattr(self, key)
             if value not in allowed:
                 raise ConfigError(f"{key} is '{value}', expected one of {', '.join(allowed)}")
+        for key in ("point_size", "line_width"):
+            value = getattr(self, key)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{key} is {value:g} pixels, expected more than 0")
 
 
 def draw_poses(
@@ -92,20 +115,22 @@ def draw_poses(
         uint8 RGB (H, W, 3); RGBA (H, W, 4) on a transparent background.
 
     Raises:
-        ConfigError: A connection or a part is not known.
+        ConfigError: A connection or a part is not known, or there are no heatmaps to draw.
     """
     style = style if style is not None else DrawStyle()
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise ConfigError(f"cannot draw '{unknown[0]}', expected some of {', '.join(PARTS)}")
+    _check_parts(parts, poses)
     limbs = poses.schema.skeleton if connections is None else connections
     check_pairs(poses.schema, "connections", limbs)
     canvas = _Canvas(image_HW3, style.background)
     if "heatmap" in parts and poses.heatmaps is not None:
         _draw_heatmaps(canvas, poses.heatmaps)
-    for person in range(len(poses)):
-        colors = PALETTES[style.palette](poses.schema, limbs, _identity(poses, person))
-        _Person(canvas, poses, person, style, colors).draw(parts, limbs)
+    people = [_person(poses, number, limbs, style, canvas.longest) for number in _by_size(poses)]
+    for person in people:
+        if "boxes" in parts:
+            _draw_box(canvas, person)
+        _draw_person(canvas, person, parts)
+    if "scores" in parts:
+        _draw_scores(canvas, people)
     return canvas.finished()
 
 
@@ -113,8 +138,8 @@ def load_connections(path: Path, schema: KeypointSchema) -> Connections:
     """Return the limbs that a file names, for `draw_poses`.
 
     Args:
-        path: TOML with ``skeleton = [["nose", "left_eye"], ...]``, or JSON with such a list;
-            0-based keypoint numbers may stand for names.
+        path: TOML with ``skeleton = [["nose", "left_eye"], ...]``, or JSON with that or with the
+            list alone; 0-based keypoint numbers may stand for names.
         schema: Whose keypoints are meant.
 
     Raises:
@@ -122,11 +147,13 @@ def load_connections(path: Path, schema: KeypointSchema) -> Connections:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        data: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        is_json = path.suffix.lower() == ".json"
+        data: Any = json.loads(text) if is_json else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"connections '{path}' cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"connections '{path}' are not readable: {error}") from error
+        kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
+        raise ConfigError(f"connections '{path}' are not readable as {kind}: {error}") from error
     pairs = cast("dict[str, Any]", data).get("skeleton") if isinstance(data, dict) else data
     if not isinstance(pairs, list):
         raise ConfigError(
@@ -152,6 +179,17 @@ def _pair(pair: Any, schema: KeypointSchema, path: Path) -> tuple[str, str]:  # 
     return str(names[0]), str(names[1])
 
 
+def _check_parts(parts: Collection[str], poses: Poses) -> None:
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise ConfigError(f"cannot draw '{unknown[0]}', expected some of {', '.join(PARTS)}")
+    if "heatmap" in parts and len(poses) and poses.heatmaps is None:
+        raise ConfigError(
+            "cannot draw 'heatmap': these poses come without their heatmaps",
+            hint="build the estimator with keep_heatmaps=True",
+        )
+
+
 @dataclass(frozen=True)
 class _Colors:
     keypoints: Sequence[Color]
@@ -160,20 +198,32 @@ class _Colors:
 
 
 def _by_sides(schema: KeypointSchema, limbs: Connections, identity: int) -> _Colors:
-    person = SEVERAL[identity % len(SEVERAL)]
-    if not schema.flip_pairs:
-        chains = _chains(schema)
-        points = [SEVERAL[chains[name] % len(SEVERAL)] for name in schema.keypoints]
-        return _Colors(points, [points[schema.index[b]] for _, b in limbs], person)
     left = {name for name, _ in schema.flip_pairs}
     right = {name for _, name in schema.flip_pairs}
+    if not schema.flip_pairs:
+        return _by_chains(schema, limbs, identity)
 
     def color(*names: str) -> Color:
         is_left, is_right = not left.isdisjoint(names), not right.isdisjoint(names)
         return CENTRE if is_left == is_right else LEFT if is_left else RIGHT
 
     return _Colors(
-        [color(name) for name in schema.keypoints], [color(*limb) for limb in limbs], person
+        [color(name) for name in schema.keypoints],
+        [color(*limb) for limb in limbs],
+        SEVERAL[identity % len(SEVERAL)],
+    )
+
+
+def _by_chains(schema: KeypointSchema, limbs: Connections, identity: int) -> _Colors:
+    chains = _chains(schema)
+    of = {
+        name: WHITE if chain is None else SEVERAL[chain % len(SEVERAL)]
+        for name, chain in chains.items()
+    }
+    return _Colors(
+        [of[name] for name in schema.keypoints],
+        [of[a] if chains[b] is None else of[b] for a, b in limbs],
+        SEVERAL[identity % len(SEVERAL)],
     )
 
 
@@ -183,9 +233,13 @@ def _by_people(schema: KeypointSchema, limbs: Connections, identity: int) -> _Co
 
 
 def _by_limbs(schema: KeypointSchema, limbs: Connections, identity: int) -> _Colors:
-    rainbow = [_hue(position / max(len(limbs), 1)) for position in range(len(limbs))]
-    points = [_hue(position / len(schema)) for position in range(len(schema))]
-    return _Colors(points, rainbow, SEVERAL[identity % len(SEVERAL)])
+    colors = [_hue(position / max(len(limbs), 1)) for position in range(len(limbs))]
+    # A keypoint looks like the first of its limbs.
+    first = {
+        name: color for limb, color in zip(limbs[::-1], colors[::-1], strict=True) for name in limb
+    }
+    points = [first.get(name, WHITE) for name in schema.keypoints]
+    return _Colors(points, colors, SEVERAL[identity % len(SEVERAL)])
 
 
 PALETTES: dict[str, Callable[[KeypointSchema, Connections, int], _Colors]] = {
@@ -200,188 +254,361 @@ def _hue(hue: float) -> Color:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _chains(schema: KeypointSchema) -> dict[str, int]:
-    """Number the chains of limbs that hang on the most connected keypoint, such as fingers."""
-    degree = Counter(name for limb in schema.skeleton for name in limb)
-    hub = degree.most_common(1)[0][0] if degree else ""
+def _chains(schema: KeypointSchema) -> dict[str, int | None]:
+    """Number the chains of limbs that hang on the keypoint with most limbs, such as fingers.
+
+    That keypoint itself belongs to none. Without a fork whatever is connected is one chain.
+    """
+    limbs_of = Counter(name for limb in schema.skeleton for name in limb)
+    hub, count = limbs_of.most_common(1)[0] if limbs_of else ("", 0)
+    hub = hub if count > 2 else ""
     chain = {name: position for position, name in enumerate(schema.keypoints)}
     for a, b in schema.skeleton:
         if hub not in (a, b):
             old, new = chain[b], chain[a]
             chain = {name: new if number == old else number for name, number in chain.items()}
-    order = {number: rank for rank, number in enumerate(dict.fromkeys(chain.values()))}
-    return {name: order[number] for name, number in chain.items()}
+    rest = dict.fromkeys(number for name, number in chain.items() if name != hub)
+    rank = {number: position for position, number in enumerate(rest)}
+    return {name: None if name == hub else rank[number] for name, number in chain.items()}
 
 
-def _identity(poses: Poses, person: int) -> int:
-    return person if poses.track_ids_N is None else int(poses.track_ids_N[person])
+@dataclass(frozen=True)
+class _Person:
+    """One person ready to be drawn, in picture pixels.
+
+    Attributes:
+        points_K2: Keypoints; those that are not shown may be anywhere.
+        shown_K: Which keypoints are drawn.
+        sure_K: Which of them are drawn as sure.
+        scores_K: Keypoint scores.
+        score: Person score.
+        box: (x1, y1, x2, y2); may be not-a-number or out of the picture.
+        limbs: (start, end) keypoints of each limb.
+        colors: Of keypoints, limbs and box.
+        radii_K: Radius of each keypoint.
+        widths_K: Width of limbs that end in each keypoint; a limb has the smaller of its two.
+        extent: Longer side of the box, at most 1.5 pictures.
+    """
+
+    points_K2: Floats
+    shown_K: npt.NDArray[np.bool_]
+    sure_K: npt.NDArray[np.bool_]
+    scores_K: Floats
+    score: float
+    box: Floats
+    limbs: Sequence[tuple[int, int]]
+    colors: _Colors
+    radii_K: Floats
+    widths_K: Floats
+    extent: float
+
+
+def _person(
+    poses: Poses, number: int, limbs: Connections, style: DrawStyle, longest: int
+) -> _Person:
+    points_K2, scores_K = poses.keypoints_NK2[number].astype(np.float64), poses.scores_NK[number]
+    # Farther out OpenCV's 32-bit coordinates could overflow, and nothing of it would be seen.
+    shown_K = (np.abs(points_K2) <= 16.0 * longest).all(axis=1)
+    shown_K &= scores_K >= style.keypoint_threshold
+    extent = float(np.clip(_extents(poses)[number], 0, 1.5 * longest))
+    fineness_K = _fineness(poses.schema)
+    points, lines = style.point_size, style.line_width
+    ones_K = np.ones(len(points_K2))
+    identity = number if poses.track_ids_N is None else int(poses.track_ids_N[number])
+    return _Person(
+        points_K2=points_K2,
+        shown_K=shown_K,
+        sure_K=scores_K >= style.sure_threshold,
+        scores_K=scores_K,
+        score=float(poses.person_scores_N[number]),
+        box=poses.boxes.xyxy_N4[number].astype(np.float64),
+        limbs=[(poses.schema.index[a], poses.schema.index[b]) for a, b in limbs],
+        colors=PALETTES[style.palette](poses.schema, limbs, identity),
+        radii_K=np.maximum(POINT_PART * extent * fineness_K, LEAST_POINT_PX)
+        if points is None
+        else min(points, longest) * ones_K,
+        widths_K=np.maximum(LINE_PART * extent * fineness_K, LEAST_LINE_PX)
+        if lines is None
+        else min(lines, longest) * ones_K,
+        extent=extent,
+    )
+
+
+def _by_size(poses: Poses) -> list[int]:
+    """Return the people, largest first: the small ones stay visible in front of them."""
+    return np.argsort(-_extents(poses), kind="stable").tolist()
+
+
+def _extents(poses: Poses) -> Floats:
+    """Return the longer side of each person's box in pixels, 0 where it makes no sense."""
+    xyxy_N4 = poses.boxes.xyxy_N4
+    return np.nan_to_num((xyxy_N4[:, 2:] - xyxy_N4[:, :2]).max(axis=1), posinf=1e9).clip(min=0)
+
+
+def _fineness(schema: KeypointSchema) -> Floats:
+    """Return how large each keypoint is drawn, 0.5 to 1: fine ones have a small OKS sigma."""
+    sigmas_K = np.array(schema.oks_sigmas)
+    return np.clip(1.15 * np.sqrt(sigmas_K / sigmas_K.max()), 0.5, 1.0)
 
 
 class _Canvas:
-    """A picture that primitives are drawn on, with its opacity where the background is clear."""
+    """A picture that is drawn on, with its opacity where the background is transparent."""
 
     def __init__(self, image_HW3: Pixels, background: str) -> None:
         self.image = image_HW3.copy() if background == "photo" else np.zeros_like(image_HW3)
-        clear = background == "transparent"
-        self.alpha = np.zeros(image_HW3.shape[:2], np.uint8) if clear else None
-        # Coordinates far outside are pulled in: OpenCV counts in 32-bit numbers.
-        self.limit = 4.0 * max(image_HW3.shape[:2])
+        shape = image_HW3.shape[:2]
+        self.alpha = np.zeros(shape, np.uint8) if background == "transparent" else None
+        self.longest = max(shape)
 
-    def line(self, start: npt.ArrayLike, end: npt.ArrayLike, color: Color, width: float) -> None:
-        thickness = max(1, round(width))
-        a, b = self._fixed(start), self._fixed(end)
-        for layer, value in self._layers(color):
-            cv2.line(layer, a, b, value, thickness, cv2.LINE_AA, SHIFT)
+    @contextmanager
+    def pen(self, near: Floats, far: Floats, finest_px: float) -> Iterator["_Pen | None"]:
+        """Give a pen for a rectangle of the picture; None where it lies outside.
 
-    def disc(
-        self, center: npt.ArrayLike, radius: float, color: Color, width: float | None = None
-    ) -> None:
-        """Draw a filled disc, or a ring of the given width."""
-        thickness = -1 if width is None else max(1, round(width))
-        at, size = self._fixed(center), max(1, round(radius * 2**SHIFT))
-        for layer, value in self._layers(color):
-            cv2.circle(layer, at, size, value, thickness, cv2.LINE_AA, SHIFT)
+        Where something is finer than OpenCV draws well, the rectangle is enlarged, drawn on and
+        made smaller again. Pixels that were not drawn on come out as they were.
 
-    def box(self, near: npt.ArrayLike, far: npt.ArrayLike, color: Color, width: float) -> None:
-        a, b = self._fixed(near), self._fixed(far)
-        for layer, value in self._layers(color):
-            cv2.rectangle(layer, a, b, value, max(1, round(width)), cv2.LINE_AA, SHIFT)
-
-    def text(self, text: str, at: npt.ArrayLike, color: Color, height_px: float) -> None:
-        """Write with the lower left corner at a point."""
-        x, y = (value >> SHIFT for value in self._fixed(at))
-        # Capitals of this font are 22 pixels high at scale 1.
-        scale, thickness = height_px / 22, max(1, round(height_px / 9))
-        for ink, extra in ((OUTLINE, 2), (color, 0)):
-            for layer, value in self._layers(ink):
-                cv2.putText(
-                    layer, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, value,
-                    thickness + extra, cv2.LINE_AA,
-                )  # fmt: skip
+        Args:
+            near: Its left upper corner.
+            far: Its right lower corner.
+            finest_px: Width of the finest thing to be drawn.
+        """
+        height, width = self.image.shape[:2]
+        x1, y1 = np.floor(np.clip(near, 0, (width, height))).astype(int).tolist()
+        x2, y2 = np.ceil(np.clip(far + 1, 0, (width, height))).astype(int).tolist()
+        if x2 <= x1 or y2 <= y1:
+            yield None
+            return
+        layers = [self.image] if self.alpha is None else [self.image, self.alpha]
+        zoom = 1 if finest_px >= SMOOTH_PX else 2 if finest_px >= SMOOTH_PX / 2 else 4
+        if zoom == 1:
+            yield _Pen(layers, (0, 0), 1)
+            return
+        parts = [layer[y1:y2, x1:x2] for layer in layers]
+        size = ((x2 - x1) * zoom, (y2 - y1) * zoom)
+        enlarged = [cv2.resize(part, size, interpolation=cv2.INTER_NEAREST) for part in parts]
+        yield _Pen(enlarged, (x1, y1), zoom)
+        for part, drawn in zip(parts, enlarged, strict=True):
+            part[:] = cv2.resize(drawn, (x2 - x1, y2 - y1), interpolation=cv2.INTER_AREA)
 
     def finished(self) -> Pixels:
         """Return the picture; colours at soft edges are freed of the black they were mixed with."""
         if self.alpha is None:
             return self.image
-        share = np.maximum(self.alpha, 1)[..., None].astype(np.float32) / 255
-        colors = np.minimum(self.image / share, 255).astype(np.uint8)
-        return np.concatenate([colors, self.alpha[..., None]], axis=2)
-
-    def _layers(self, color: Color) -> list[tuple[Pixels, tuple[int, ...]]]:
-        layers: list[tuple[Pixels, tuple[int, ...]]] = [(self.image, color)]
-        return layers if self.alpha is None else [*layers, (self.alpha, (255,))]
-
-    def _fixed(self, point: npt.ArrayLike) -> tuple[int, int]:
-        x, y = np.clip(np.asarray(point, np.float64), -self.limit, self.limit) * 2**SHIFT
-        return round(float(x)), round(float(y))
+        soft = (self.alpha > 0) & (self.alpha < 255)
+        share = self.alpha[soft, None].astype(np.float32) / 255
+        self.image[soft] = np.minimum(np.round(self.image[soft] / share), 255).astype(np.uint8)
+        return np.concatenate([self.image, self.alpha[..., None]], axis=2)
 
 
-class _Person:
-    """One person being drawn: its sizes, colours and which keypoints are to be seen."""
+class _Pen:
+    """Draws anti-aliased on all layers of a rectangle; arguments are in picture pixels."""
 
     def __init__(
-        self, canvas: _Canvas, poses: Poses, person: int, style: DrawStyle, colors: _Colors
+        self, layers: "Sequence[cv2.typing.MatLike]", origin: tuple[int, int], zoom: int
     ) -> None:
-        self.canvas, self.colors = canvas, colors
-        self.schema = poses.schema
-        self.points_K2 = poses.keypoints_NK2[person]
-        self.scores_K = poses.scores_NK[person]
-        self.score = float(poses.person_scores_N[person])
-        self.box = poses.boxes.xyxy_N4[person]
-        extent = float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
-        self.text_px = float(np.clip(extent * 0.035, 9, 60))
-        self.width = (
-            style.line_width
-            if style.line_width is not None
-            else max(LEAST_LINE_PX, LINE_PART * extent)
-        )
-        self.radius = (
-            style.point_size
-            if style.point_size is not None
-            else max(LEAST_POINT_PX, POINT_PART * extent)
-        )
-        self.border = max(0.75, 0.3 * self.width)
-        finite_K = np.isfinite(self.points_K2).all(axis=1)
-        self.shown_K = finite_K & (self.scores_K >= style.keypoint_threshold)
-        self.sure_K = self.shown_K & (self.scores_K >= style.sure_threshold)
+        self._layers, self._origin, self._zoom = layers, np.array(origin), zoom
 
-    def draw(self, parts: Collection[str], limbs: Connections) -> None:
-        if "boxes" in parts and np.isfinite(self.box).all():
-            self.canvas.box(self.box[:2], self.box[2:], self.colors.person, self.width * 0.7)
+    def line(self, start: Floats, end: Floats, color: Color, width: float) -> None:
+        a, b = self._fixed(start), self._fixed(end)
+        for layer, value in self._inked(color):
+            cv2.line(layer, a, b, value, self._whole(width), cv2.LINE_AA, SHIFT)
+
+    def disc(self, center: Floats, radius: float, color: Color) -> None:
+        at = self._fixed(center)
+        size = round(radius * self._zoom * 2**SHIFT)
+        for layer, value in self._inked(color):
+            cv2.circle(layer, at, size, value, -1, cv2.LINE_AA, SHIFT)
+
+    def rectangle(self, near: Floats, far: Floats, color: Color, width: float = -1) -> None:
+        """Draw a frame, or a filled rectangle where no width is given."""
+        thickness = -1 if width < 0 else self._whole(width)
+        a, b = self._fixed(near), self._fixed(far)
+        for layer, value in self._inked(color):
+            cv2.rectangle(layer, a, b, value, thickness, cv2.LINE_AA, SHIFT)
+
+    def text(self, text: str, near: Floats, far: Floats, color: Color) -> None:
+        """Fill a rectangle with one line of text."""
+        (left, top), (right, bottom) = self._fixed(near), self._fixed(far)
+        size = (max(1, (right - left) >> SHIFT), max(1, (bottom - top) >> SHIFT))
+        (width, height), _ = cv2.getTextSize("0.00", cv2.FONT_HERSHEY_SIMPLEX, 1.0, 2)
+        scale = min(size[0] * 4 / len(text) / width, size[1] / height)
+        at = (left >> SHIFT, (bottom >> SHIFT))
+        for layer, value in self._inked(color):
+            cv2.putText(
+                layer, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, value,
+                max(1, round(2 * scale)), cv2.LINE_AA,
+            )  # fmt: skip
+
+    def _inked(self, color: Color) -> Iterator[tuple["cv2.typing.MatLike", tuple[int, ...]]]:
+        return zip(self._layers, (color, (255,)), strict=False)
+
+    def _whole(self, width: float) -> int:
+        return max(1, round(width * self._zoom))
+
+    def _fixed(self, point: Floats) -> tuple[int, int]:
+        # Pixel centres are at whole numbers in both the picture and its enlarged part.
+        x, y = (((point - self._origin + 0.5) * self._zoom - 0.5) * 2**SHIFT).tolist()
+        return round(x), round(y)
+
+
+def _draw_person(canvas: _Canvas, person: _Person, parts: Collection[str]) -> None:
+    shown_P2 = person.points_K2[person.shown_K]
+    if not len(shown_P2) or not {"skeleton", "keypoints"}.intersection(parts):
+        return
+    widths, radii = person.widths_K[person.shown_K], person.radii_K[person.shown_K]
+    margin = 2 * max(widths.max(), radii.max()) + 2
+    finest = min(widths.min(), radii.min() * 2)
+    with canvas.pen(shown_P2.min(axis=0) - margin, shown_P2.max(axis=0) + margin, finest) as pen:
+        if pen is None:
+            return
         if "skeleton" in parts:
-            self._limbs(limbs)
+            _draw_limbs(pen, person)
         if "keypoints" in parts:
-            self._keypoints()
-        if "scores" in parts:
-            self._scores()
+            _draw_keypoints(pen, person)
 
-    def _limbs(self, limbs: Connections) -> None:
-        index = self.schema.index
-        seen = [
-            (index[a], index[b], color)
-            for (a, b), color in zip(limbs, self.colors.limbs, strict=True)
-            if self.shown_K[index[a]] and self.shown_K[index[b]]
-        ]
-        # All outlines lie below all colours, so that limbs join without dark seams.
-        for outline in (True, False):
-            for a, b, color in seen:
-                sure = bool(self.sure_K[a] and self.sure_K[b])
-                width = self.width if sure else self.width * 0.6
-                for start, end in self._strokes(self.points_K2[a], self.points_K2[b], sure):
-                    if outline:
-                        self.canvas.line(start, end, OUTLINE, width + 2 * self.border)
-                    else:
-                        self.canvas.line(start, end, color, width)
 
-    def _strokes(
-        self, start: npt.NDArray[Any], end: npt.NDArray[Any], sure: bool
-    ) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-        """Return the pieces of a limb: one, or dashes."""
-        if sure:
-            return [(start, end)]
-        dash = max(LEAST_DASH_PX, DASH_WIDTHS * self.width)
-        count = int(np.clip(np.linalg.norm(end - start) / (2 * dash), 1, 60))
-        ends = np.linspace(0, 1, 2 * count)[:, None] * (end - start) + start
-        return [(ends[i], ends[i + 1]) for i in range(0, 2 * count, 2)]
+def _draw_limbs(pen: _Pen, person: _Person) -> None:
+    strokes = [
+        (start, end, color, width)
+        for (a, b), color in zip(person.limbs, person.colors.limbs, strict=True)
+        if person.shown_K[a] and person.shown_K[b]
+        for start, end, width in _strokes(person, a, b)
+    ]
+    # All borders lie below all colours, so that limbs join without dark seams.
+    for start, end, _, width in strokes:
+        pen.line(start, end, INK, width + 2 * _border(width))
+    for start, end, color, width in strokes:
+        pen.line(start, end, color, width)
 
-    def _keypoints(self) -> None:
-        for k in map(int, np.flatnonzero(self.shown_K)):
-            point, color = self.points_K2[k], self.colors.keypoints[k]
-            self.canvas.disc(point, self.radius + self.border, OUTLINE)
-            self.canvas.disc(point, self.radius, color)
-            if not self.sure_K[k]:
-                self.canvas.disc(point, self.radius * 0.55, OUTLINE)
 
-    def _scores(self) -> None:
-        above = self.box[:2] - np.array([0, 0.4 * self.text_px])
-        corner = np.maximum(above, (0, 1.2 * self.text_px))
-        if np.isfinite(corner).all():
-            self.canvas.text(f"{self.score:.2f}", corner, self.colors.person, self.text_px)
-        for k in map(int, np.flatnonzero(self.shown_K)):
-            beside = self.points_K2[k] + np.array([1.5, -1]) * self.radius
-            color = self.colors.keypoints[k]
-            self.canvas.text(f"{self.scores_K[k]:.2f}", beside, color, 0.6 * self.text_px)
+def _strokes(person: _Person, a: int, b: int) -> list[tuple[Floats, Floats, float]]:
+    """Return the pieces of a limb and their width: one piece, or dashes where it is not sure."""
+    start, end = person.points_K2[a], person.points_K2[b]
+    width = float(min(person.widths_K[a], person.widths_K[b]))
+    if person.sure_K[a] and person.sure_K[b]:
+        return [(start, end, width)]
+    width *= UNSURE_WIDTH
+    length = float(np.linalg.norm(end - start))
+    count = int(np.clip(round(length / (2 * DASH_WIDTHS * width)), 1, 60))
+    ends = np.linspace(start, end, 2 * count)
+    return [(ends[i], ends[i + 1], width) for i in range(0, 2 * count, 2)]
+
+
+def _draw_keypoints(pen: _Pen, person: _Person) -> None:
+    for k in np.flatnonzero(person.shown_K).tolist():
+        point, color, radius = person.points_K2[k], person.colors.keypoints[k], person.radii_K[k]
+        pen.disc(point, radius + _border(person.widths_K[k]), INK)
+        pen.disc(point, radius, color)
+        if not person.sure_K[k]:
+            pen.disc(point, radius * 0.55, INK)
+
+
+def _border(width: float) -> float:
+    return max(LEAST_BORDER_PX, BORDER_PART * width)
+
+
+def _draw_box(canvas: _Canvas, person: _Person) -> None:
+    if not np.isfinite(person.box).all():
+        return
+    limit = 2.0 * canvas.longest
+    near, far = np.clip(person.box[:2], -limit, limit), np.clip(person.box[2:], -limit, limit)
+    width = max(1.0, 0.6 * LINE_PART * person.extent)
+    # Straight lines need no finer grid.
+    with canvas.pen(near - width, far + width, SMOOTH_PX) as pen:
+        if pen is not None:
+            pen.rectangle(near, far, INK, width + 2)
+            pen.rectangle(near, far, person.colors.person, width)
+
+
+def _draw_scores(canvas: _Canvas, people: Sequence[_Person]) -> None:
+    """Write person scores over the boxes, then keypoint scores where there is room for them."""
+    height, width = canvas.image.shape[:2]
+    taken: list[tuple[Floats, Floats]] = []
+    most = max(LEAST_TEXT_PX + 3, MOST_TEXT_PART * canvas.longest)
+    for person in people:
+        text_px = float(np.clip(TEXT_PART * person.extent, LEAST_TEXT_PX + 2, most))
+        if np.isfinite(person.box).all():
+            chip = _chip_size(person.score, text_px)
+            corner = np.array([person.box[0], person.box[1] - chip[1]])
+            corner = np.clip(corner, 0, np.maximum((width, height) - chip, 0))
+            _draw_chip(canvas, person.score, corner, text_px, person.colors.person)
+            taken.append((corner, corner + chip))
+    for person in people:
+        text_px = float(np.clip(0.8 * TEXT_PART * person.extent, LEAST_TEXT_PX, 0.8 * most))
+        if person.extent < ROOM_FOR_SCORES * text_px:
+            continue
+        for k in np.flatnonzero(person.shown_K).tolist():
+            chip = _chip_size(person.scores_K[k], text_px)
+            corner = _free_corner(person.points_K2[k], person.radii_K[k] * 1.5, chip, taken)
+            if corner is not None:
+                _draw_chip(canvas, person.scores_K[k], corner, text_px, person.colors.keypoints[k])
+                taken.append((corner, corner + chip))
+
+
+def _free_corner(
+    point: Floats, distance: float, chip: Floats, taken: Sequence[tuple[Floats, Floats]]
+) -> Floats | None:
+    """Return where a label fits beside a point without hiding another: right, left, above, below.
+
+    Args:
+        point: The point.
+        distance: To keep from it.
+        chip: (width, height) of the label.
+        taken: Corners of the labels that are there.
+    """
+    width, height = chip
+    for offset in (
+        (distance, -height / 2),
+        (-distance - width, -height / 2),
+        (-width / 2, -distance - height),
+        (-width / 2, distance),
+    ):
+        corner = point + np.array(offset)
+        if not any((corner < far).all() and (near < corner + chip).all() for near, far in taken):
+            return corner
+    return None
+
+
+def _chip_size(score: float, text_px: float) -> Floats:
+    # Digits are about 0.62 times as wide as high in the fonts of OpenCV 4 and 5.
+    return np.array([len(f"{score:.2f}") * 0.62 + 0.5, 1.5]) * text_px
+
+
+def _draw_chip(canvas: _Canvas, score: float, corner: Floats, text_px: float, color: Color) -> None:
+    """Write a number on a dark ground with a stripe of its owner's colour below."""
+    far = corner + _chip_size(score, text_px)
+    inset = np.array([0.25, 0.25]) * text_px
+    with canvas.pen(corner, far, text_px / 6) as pen:
+        if pen is not None:
+            pen.rectangle(corner, far, INK)
+            pen.rectangle(np.array([corner[0], far[1] - 0.12 * text_px]), far, color)
+            pen.text(f"{score:.2f}", corner + inset, far - inset, WHITE)
 
 
 def _draw_heatmaps(canvas: _Canvas, heatmaps: PersonHeatmaps) -> None:
     """Blend the highest value of each person's heatmaps over the picture."""
     height, width = canvas.image.shape[:2]
-    heat_HW = np.zeros((height, width), np.float32)
+    heat_HW = np.zeros((height, width), np.uint8)
     for maps_KHW, matrix in zip(heatmaps.heatmaps_NKHW, heatmaps.heatmap_to_image_N23, strict=True):
-        own = maps_KHW.max(axis=0)
+        own = np.clip(maps_KHW.max(axis=0), 0, 1)
         rows, columns = own.shape
         corners = np.array([[0, 0], [columns, rows]]) @ matrix[:, :2].T + matrix[:, 2]
-        x1, y1 = np.clip(np.floor(corners.min(axis=0)), 0, (width, height)).astype(int)
-        x2, y2 = np.clip(np.ceil(corners.max(axis=0)), 0, (width, height)).astype(int)
+        x1, y1 = np.clip(np.floor(corners.min(axis=0)), 0, (width, height)).astype(int).tolist()
+        x2, y2 = np.clip(np.ceil(corners.max(axis=0)), 0, (width, height)).astype(int).tolist()
         if x2 <= x1 or y2 <= y1:
             continue
         moved = matrix - np.array([[0, 0, x1], [0, 0, y1]])
-        warped = cv2.warpAffine(own, moved, (int(x2 - x1), int(y2 - y1)), flags=cv2.INTER_LINEAR)
+        warped = cv2.warpAffine(
+            np.round(own * 255).astype(np.uint8), moved, (x2 - x1, y2 - y1), flags=cv2.INTER_LINEAR
+        )
         part = heat_HW[y1:y2, x1:x2]
         np.maximum(part, warped, out=part)
-    heat_HW = np.clip(heat_HW, 0, 1)
-    colored = cv2.applyColorMap((heat_HW * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    opacity = np.minimum(heat_HW * 1.5, 0.8)[..., None]
-    canvas.image = (canvas.image * (1 - opacity) + colored * opacity).astype(np.uint8)
+    hot = heat_HW > 0
+    levels = np.arange(256, dtype=np.uint8)
+    colors = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[:, 0, ::-1].astype(np.float32)
+    opacities = np.minimum(levels / np.float32(255) * 1.5, 0.8)[:, None]
+    heat = heat_HW[hot]
+    below = canvas.image[hot] * (1 - opacities[heat])
+    canvas.image[hot] = np.round(below + (colors * opacities)[heat]).astype(np.uint8)
     if canvas.alpha is not None:
-        canvas.alpha = (opacity[..., 0] * 255).astype(np.uint8)
+        canvas.alpha[hot] = np.round(opacities[heat, 0] * 255).astype(np.uint8)

@@ -236,7 +236,7 @@ def _decode(
             raise InputError(
                 f"photo '{path}' is {width}x{height}, {width * height:,} pixels; the limit is"
                 f" {max_pixels:,}",
-                hint="make it smaller first",
+                hint="make it smaller, or allow it with --max-megapixels",
             )
         tagged, turned = _orientation(image), False
         if image.format == "TIFF":

@@ -4,6 +4,7 @@ A schema is a TOML file; the built-in ones lie in ``schemas/``, and users write 
 same fields. Everything refers to keypoints by name; indices are derived here, once.
 """
 
+import math
 import tomllib
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -249,5 +250,9 @@ def _check_sigmas(schema: KeypointSchema) -> None:
             f" expected {len(schema.keypoints)}, one for each keypoint",
             hint="leave oks_sigmas out to use 1/K for each",
         )
-    if min(schema.oks_sigmas) <= 0:
-        raise ConfigError(f"schema '{schema.name}' has an OKS sigma that is not above 0")
+    for keypoint, sigma in zip(schema.keypoints, schema.oks_sigmas, strict=True):
+        if not 0 < sigma < math.inf:  # TOML knows nan and inf
+            raise ConfigError(
+                f"schema '{schema.name}' has OKS sigma {sigma} for '{keypoint}',"
+                " expected a number above 0"
+            )

@@ -364,7 +364,7 @@ def test_photos_over_the_pixel_limit_are_refused_before_they_are_decoded(tmp_pat
     assert read_image(path, 60_000)[0].shape == (200, 300, 3)
     error = refusal(path, 59_999)
     assert error.message == f"photo '{path}' is 300x200, 60,000 pixels; the limit is 59,999"
-    assert error.hint == "make it smaller first"
+    assert error.hint == "make it smaller, or allow it with --max-megapixels"
 
 
 def test_the_default_limit_is_200_megapixels(tmp_path):

@@ -235,6 +235,7 @@ def test_ctrl_c_within_a_write_leaves_whole_entries(name, tmp_path, monkeypatch)
         raise KeyboardInterrupt
 
     def write_half_and_interrupt(descriptor, data):
+        patch.setattr(files.os, "write", real_write)
         real_write(descriptor, data[: len(data) // 2])
         raise KeyboardInterrupt
 
