@@ -34,14 +34,17 @@ BACKGROUNDS = ("photo", "black", "transparent")
 SKY_BLUE, ORANGE, YELLOW = (86, 180, 233), (230, 130, 0), (240, 228, 66)
 GREEN, VERMILLION, PURPLE, BLUE = (0, 158, 115), (213, 94, 0), (204, 121, 167), (0, 114, 178)
 WHITE, INK = (245, 245, 245), (20, 20, 20)
-LEFT, RIGHT, CENTRE = SKY_BLUE, ORANGE, WHITE
+# Searched for: with normal, protan, deutan and tritan vision (Machado, Oliveira and Fernandes 2009)
+# it is at least 42 CIELAB units away from both sides; their yellow only 23 from the orange.
+PALE_LIME = (220, 240, 170)
+LEFT, RIGHT, CENTRE = SKY_BLUE, ORANGE, PALE_LIME
 SEVERAL = (SKY_BLUE, ORANGE, GREEN, YELLOW, PURPLE, VERMILLION, BLUE)
 
 # Sizes as parts of the longer side of the person's box, and their least values in pixels.
-LINE_PART, LEAST_LINE_PX = 0.011, 1.25
-POINT_PART, LEAST_POINT_PX = 0.012, 1.5
+LINE_PART, LEAST_LINE_PX = 0.012, 1.25
+POINT_PART, LEAST_POINT_PX = 0.0135, 1.5
 # The dark border on either side of a line, as a part of its width.
-BORDER_PART, LEAST_BORDER_PX = 0.2, 0.6
+BORDER_PART, LEAST_BORDER_PX = 0.22, 0.7
 # A limb that is not sure is this much thinner, and dashed: the dashes and the gaps are this long,
 # in widths.
 UNSURE_WIDTH, DASH_WIDTHS = 0.7, 4.0
@@ -60,7 +63,7 @@ class DrawStyle:
     """How poses look.
 
     Attributes:
-        palette: Key of `PALETTES`: ``sides`` (left blue, right orange, middle white; where a schema
+        palette: Key of `PALETTES`: ``sides`` (left blue, right orange, middle pale lime; where a schema
             has no sides each chain of limbs, such as a finger, has a colour), ``people`` or
             ``limbs``.
         background: ``photo``, ``black`` or ``transparent`` (the picture gets an alpha channel).
@@ -512,11 +515,10 @@ def _draw_box(canvas: _Canvas, person: _Person) -> None:
         return
     limit = 2.0 * canvas.longest
     near, far = np.clip(person.box[:2], -limit, limit), np.clip(person.box[2:], -limit, limit)
-    width = max(1.0, 0.6 * LINE_PART * person.extent)
-    # Straight lines need no finer grid.
+    width = max(1.0, 0.5 * LINE_PART * person.extent)
+    # Upright lines need no finer grid.
     with canvas.pen(near - width, far + width, SMOOTH_PX) as pen:
         if pen is not None:
-            pen.rectangle(near, far, INK, width + 2)
             pen.rectangle(near, far, person.colors.person, width)
 
 
@@ -529,8 +531,10 @@ def _draw_scores(canvas: _Canvas, people: Sequence[_Person]) -> None:
         text_px = float(np.clip(TEXT_PART * person.extent, LEAST_TEXT_PX + 2, most))
         if np.isfinite(person.box).all():
             chip = _chip_size(person.score, text_px)
-            corner = np.array([person.box[0], person.box[1] - chip[1]])
-            corner = np.clip(corner, 0, np.maximum((width, height) - chip, 0))
+            room = np.maximum((width, height) - chip, 0)
+            corners = [np.clip(corner, 0, room) for corner in _around_box(person.box, chip)]
+            corner = _free_corner(corners, chip, taken)
+            corner = corners[0] if corner is None else corner
             _draw_chip(canvas, person.score, corner, text_px, person.colors.person)
             taken.append((corner, corner + chip))
     for person in people:
@@ -539,31 +543,37 @@ def _draw_scores(canvas: _Canvas, people: Sequence[_Person]) -> None:
             continue
         for k in np.flatnonzero(person.shown_K).tolist():
             chip = _chip_size(person.scores_K[k], text_px)
-            corner = _free_corner(person.points_K2[k], person.radii_K[k] * 1.5, chip, taken)
+            corners = _around_point(person.points_K2[k], 1.5 * person.radii_K[k], chip)
+            corner = _free_corner(corners, chip, taken)
             if corner is not None:
                 _draw_chip(canvas, person.scores_K[k], corner, text_px, person.colors.keypoints[k])
                 taken.append((corner, corner + chip))
 
 
-def _free_corner(
-    point: Floats, distance: float, chip: Floats, taken: Sequence[tuple[Floats, Floats]]
-) -> Floats | None:
-    """Return where a label fits beside a point without hiding another: right, left, above, below.
-
-    Args:
-        point: The point.
-        distance: To keep from it.
-        chip: (width, height) of the label.
-        taken: Corners of the labels that are there.
-    """
+def _around_box(box: Floats, chip: Floats) -> list[Floats]:
+    """Return the label's corners above the box, left and right, then below it, best first."""
+    x1, y1, x2, y2 = box
     width, height = chip
-    for offset in (
-        (distance, -height / 2),
-        (-distance - width, -height / 2),
-        (-width / 2, -distance - height),
-        (-width / 2, distance),
-    ):
-        corner = point + np.array(offset)
+    places = ((x1, y1 - height), (x2 - width, y1 - height), (x1, y2), (x2 - width, y2))
+    return [np.array(place) for place in places]
+
+
+def _around_point(point: Floats, distance: float, chip: Floats) -> list[Floats]:
+    """Return the label's corners right, left, above and below a point, best first."""
+    width, height = chip
+    return [
+        point + np.array([distance, -height / 2]),
+        point + np.array([-distance - width, -height / 2]),
+        point + np.array([-width / 2, -distance - height]),
+        point + np.array([-width / 2, distance]),
+    ]
+
+
+def _free_corner(
+    corners: Sequence[Floats], chip: Floats, taken: Sequence[tuple[Floats, Floats]]
+) -> Floats | None:
+    """Return the first corner at which a label hides none of those that are there."""
+    for corner in corners:
         if not any((corner < far).all() and (near < corner + chip).all() for near, far in taken):
             return corner
     return None
@@ -604,9 +614,9 @@ def _draw_heatmaps(canvas: _Canvas, heatmaps: PersonHeatmaps) -> None:
         part = heat_HW[y1:y2, x1:x2]
         np.maximum(part, warped, out=part)
     hot = heat_HW > 0
-    levels = np.arange(256, dtype=np.uint8)
+    levels = np.arange(256, dtype=np.uint8)[:, None]
     colors = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[:, 0, ::-1].astype(np.float32)
-    opacities = np.minimum(levels / np.float32(255) * 1.5, 0.8)[:, None]
+    opacities = np.minimum(levels / np.float32(255) * 1.5, 0.8)
     heat = heat_HW[hot]
     below = canvas.image[hot] * (1 - opacities[heat])
     canvas.image[hot] = np.round(below + (colors * opacities)[heat]).astype(np.uint8)

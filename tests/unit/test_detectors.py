@@ -43,7 +43,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path |
     """A weights file of an untrained network for each detector."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    with yolo._process_left_as_it_was(), yolo._no_console():
+    with yolo._process_left_as_it_was(), yolo._nothing_sent(), yolo._no_console():
         model = yolo._import_ultralytics()("yolo11n.yaml")
     names = {0: "person", 1: "bicycle", 2: "horse"}
     model.model.names = names | {number: f"thing {number}" for number in range(3, 80)}

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,11 +180,17 @@ def _detect(
     open_found_detector = _prepare_detector(options)
     estimator = _open_estimator(options)
     detector = open_found_detector()
-    sinks, written = _open_sinks(options, estimator, detector)
     clock = estimator.clock
+    written: list[str] = []
     frames = read_frames(plan.photos, max_pixels=options.max_pixels, on_problem=on_problem)
     try:
-        with _progress(len(plan.photos), options) as advance:
+        # Every writer is closed, also when the run or another writer fails.
+        with ExitStack() as stack, _progress(len(plan.photos), options) as advance:
+            sinks: list[Sink] = []
+            for sink, place in _open_sinks(options, estimator, detector):
+                stack.callback(sink.close)
+                sinks.append(sink)
+                written.append(place)
             for frame, poses in detect_poses(
                 frames, detector, estimator, on_problem=on_problem, clock=clock
             ):
@@ -195,8 +201,6 @@ def _detect(
                 report.people += len(poses)
                 advance(report)
     finally:
-        for sink in sinks:
-            sink.close()
         _say_summary(report, options, clock, written)
     if options.json:
         _print_json(report, options, plan, estimator.spec.name, detector.name, clock, written)
@@ -369,8 +373,8 @@ def _fetch_announcer(what: str, options: DetectOptions) -> Callable[[int, int | 
 
 def _open_sinks(
     options: DetectOptions, estimator: "PoseEstimator", detector: Detector
-) -> tuple[list[Sink], list[str]]:
-    """Open the writers; also return what the last line says was written."""
+) -> Iterator[tuple[Sink, str]]:
+    """Open the writers one after the other, each with the place that the last line names."""
     info = RunInfo(
         model=estimator.spec.name,
         detector=detector.name,
@@ -380,15 +384,13 @@ def _open_sinks(
     )
     folder = options.folder
     if folder is None:
-        return [open_stream(options.formats[0], sys.stdout.buffer, info)], []
-    # Drawing is checked first: a mistake in the style must not cost existing records.
-    overlay = _open_overlay(options, estimator, folder) if options.parts else None
-    sinks = [open_sink(name, folder, info) for name in options.formats]
-    written = [str(folder / path) for path in planned_files(options.formats)]
-    if overlay is not None:
-        sinks.append(overlay)
-        written.append(f"pictures in {folder}")
-    return sinks, written
+        yield open_stream(options.formats[0], sys.stdout.buffer, info), "stdout"
+        return
+    # Drawing comes first: a mistake in the connections must not cost existing records.
+    if options.parts:
+        yield _open_overlay(options, estimator, folder), f"pictures in {folder}"
+    for name in options.formats:
+        yield open_sink(name, folder, info), str(folder / planned_files([name])[0])
 
 
 def _open_overlay(options: DetectOptions, estimator: "PoseEstimator", folder: Path) -> Sink:

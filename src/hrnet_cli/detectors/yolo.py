@@ -2,7 +2,8 @@
 
 ultralytics, left alone, asks the network whether it is online, reports its use, installs missing
 packages, writes settings into the home folder and changes settings of torch, OpenCV, NumPy and
-Pillow. None of that happens here; tests/unit/test_yolo.py watches the sockets and the files.
+Pillow; onnxruntime and openvino report their use too. None of that happens here;
+tests/unit/test_yolo.py watches the sockets and the files.
 """
 
 import contextlib
@@ -32,13 +33,17 @@ _EXPECTED = f"expected {' '.join(_SUFFIXES)} or an OpenVINO folder named *{_OPEN
 # Pictures of equal size that pass the network together; more gains nothing on a CPU.
 _BATCH_SIZE = 8
 
-# Read by ultralytics while it is imported (utils/__init__.py) or when it checks requirements.
 _ENVIRONMENT = {
+    # Read by ultralytics while it is imported (utils/__init__.py) or when it checks requirements.
     "YOLO_OFFLINE": "true",
     "YOLO_AUTOINSTALL": "false",
     "YOLO_VERBOSE": "false",
     "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "true",
+    # Read by onnxruntime (1.29 and later report sessions from Linux and macOS) when it starts.
+    "ORT_DISABLE_TELEMETRY": "1",
 }
+# Imported by openvino, which sends an event as it is imported; it does without.
+_OPENVINO_TELEMETRY = "openvino_telemetry"
 # Functions of others that ultralytics replaces by its own: its Image.open installs packages.
 _REPLACED = (("torch", "save"), ("PIL.Image", "open"), ("cv2", "imread"), ("cv2", "imwrite"))
 # Optional runtimes, and the extra of this package that brings each.
@@ -103,9 +108,8 @@ def open_yolo(name: str, path: Path, settings: DetectorSettings) -> YoloDetector
         InputError: The model does not know the class.
     """
     _check_path(path)
-    with _process_left_as_it_was(), _no_console():
-        yolo_class = _import_ultralytics()
-        model = _load(yolo_class, path, settings)
+    with _process_left_as_it_was(), _nothing_sent(), _no_console():
+        model = _load(_import_ultralytics(), path, settings)
     label = class_index(dict(model.names), settings.class_name, f"detector '{name}'")
     return YoloDetector(name, model, label, settings)
 
@@ -126,7 +130,7 @@ def _import_ultralytics() -> Any:  # noqa: ANN401 - ultralytics.YOLO
     """Return ``ultralytics.YOLO``, imported with settings in a folder that is then deleted."""
     try:
         with tempfile.TemporaryDirectory(prefix="hrnet-") as settings_folder:
-            os.environ |= _ENVIRONMENT | {"YOLO_CONFIG_DIR": settings_folder}
+            os.environ["YOLO_CONFIG_DIR"] = settings_folder
             from ultralytics import YOLO
             from ultralytics.utils import events
     except ImportError as error:
@@ -136,7 +140,7 @@ def _import_ultralytics() -> Any:  # noqa: ANN401 - ultralytics.YOLO
             hint="pip install ultralytics, or do without: --detector torchvision, "
             "--detector whole-image or --boxes FILE",
         ) from error
-    # The program this runs in may have imported ultralytics earlier, online.
+    # The program this runs in may have imported ultralytics earlier, with reports on.
     events.events.enabled = False
     return YOLO
 
@@ -239,6 +243,20 @@ def _process_left_as_it_was() -> Iterator[None]:
         for variable in os.environ.keys() - environment.keys():
             del os.environ[variable]
         os.environ |= environment
+
+
+@contextlib.contextmanager
+def _nothing_sent() -> Iterator[None]:
+    """Keep what is imported in the block from reporting; the environment is left to others."""
+    os.environ |= _ENVIRONMENT
+    hide = _OPENVINO_TELEMETRY not in sys.modules
+    try:
+        if hide:
+            sys.modules[_OPENVINO_TELEMETRY] = None  # pyright: ignore[reportArgumentType] - hides it
+        yield
+    finally:
+        if hide:
+            del sys.modules[_OPENVINO_TELEMETRY]
 
 
 @contextlib.contextmanager
