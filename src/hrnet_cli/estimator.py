@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 BATCH_SIZE = 32
 # With the starter model at hand, a silent network is given up after this many seconds.
-FALLBACK_DEADLINE_S = 8.0
+FALLBACK_DEADLINE_S = 6.0
 
 
 @dataclass(frozen=True)
