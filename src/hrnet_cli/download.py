@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -429,62 +428,35 @@ def _size(path: Path) -> int:
 def _locked(target: Path, *, patience_s: float) -> Iterator[bool]:
     """Be the only process that writes the target; gives whether another one had to be waited for.
 
-    The system gives the lock back when a process dies, so a stale lock file does no harm.
+    Waits as long as the other process makes progress. The system gives the lock back when a
+    process dies, so a lock file left behind does no harm.
     """
-    lock = target.with_name(target.name + ".lock")
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(target.with_name(target.name + ".lock"), timeout=LOCK_POLL_S, mode=0o666)
+    part = _part_of(target)
+    waited = False
+    seen, since = -1, time.monotonic()
     with _output_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, waited = _acquire(lock, _part_of(target), patience_s)
+        while not lock.is_locked:
+            try:
+                lock.acquire()
+            except Timeout:
+                waited = True
+                if (size := _size(part)) != seen:
+                    seen, since = size, time.monotonic()
+                if time.monotonic() - since > patience_s:
+                    raise UnreachableError(
+                        f"another process is fetching {target.name} and got nothing for"
+                        f" {patience_s:.0f} s",
+                        hint="end that process, or wait for it",
+                    ) from None
     try:
         yield waited
     finally:
-        # Before the lock is given back, so that nobody waits on a file without a name. Windows
-        # refuses to remove an open file: there the empty lock file stays.
+        # Before the lock is given back, so that nobody waits on a file without a name; Windows
+        # refuses to remove an open file.
         with suppress(OSError):
-            lock.unlink()
-        os.close(descriptor)
-
-
-def _acquire(lock: Path, part: Path, patience_s: float) -> tuple[int, bool]:
-    """Wait for the lock as long as the process that holds it makes progress."""
-    waited = False
-    seen, since = -1, time.monotonic()
-    while True:
-        with _output_errors(lock):
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        if _try_lock(descriptor) and _still_named(descriptor, lock):
-            return descriptor, waited
-        os.close(descriptor)
-        waited = True
-        if (size := _size(part)) != seen:
-            seen, since = size, time.monotonic()
-        if time.monotonic() - since > patience_s:
-            raise UnreachableError(
-                f"another process is fetching {part.stem} and got nothing for {patience_s:.0f} s",
-                hint="end that process, or wait for it",
-            )
-        time.sleep(LOCK_POLL_S)
-
-
-def _still_named(descriptor: int, lock: Path) -> bool:
-    """Return whether the locked file is still the one others would find under the name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), lock.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Some network folders know no locks; going on without one is better than never.
-        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-    return True
+            Path(lock.lock_file).unlink()
+        lock.release()

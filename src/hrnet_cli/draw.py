@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from hrnet_cli.structures import PersonHeatmaps, Poses
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
 Color = tuple[int, int, int]
+Point = tuple[float, float]
 Connections = tuple[tuple[str, str], ...]
 
 PARTS = ("keypoints", "skeleton", "boxes", "scores", "heatmap")
@@ -43,6 +45,8 @@ SEVERAL = (SKY_BLUE, ORANGE, GREEN, YELLOW, PURPLE, VERMILLION, BLUE)
 # Sizes as parts of the longer side of the person's box, and their least values in pixels.
 LINE_PART, LEAST_LINE_PX = 0.012, 1.25
 POINT_PART, LEAST_POINT_PX = 0.0135, 1.5
+# Schemas with more keypoints have faces and fingers.
+MANY_KEYPOINTS = 50
 # The dark border on either side of a line, as a part of its width.
 BORDER_PART, LEAST_BORDER_PX = 0.22, 0.7
 # A limb that is not sure is this much thinner, and dashed: the dashes and the gaps are this long,
@@ -50,10 +54,11 @@ BORDER_PART, LEAST_BORDER_PX = 0.22, 0.7
 UNSURE_WIDTH, DASH_WIDTHS = 0.7, 4.0
 # Height of digits: as a part of the person, and at least and at most, the latter as a part of the
 # picture. Keypoints of people smaller than this many digits high have no room for scores.
-TEXT_PART, LEAST_TEXT_PX, MOST_TEXT_PART = 0.025, 8.0, 0.016
+TEXT_PART, LEAST_TEXT_PX, MOST_TEXT_PART = 0.022, 8.0, 0.015
 ROOM_FOR_SCORES = 24.0
-# Lines thinner than this look ragged when OpenCV draws them: it rounds widths to whole pixels.
-SMOOTH_PX = 6.0
+# OpenCV rounds widths to whole pixels: thinner lines than these are drawn 2 and 4 times as large
+# and made smaller again.
+TWOFOLD_PX, FOURFOLD_PX = 4.5, 1.6
 # OpenCV takes coordinates in 1/16 pixel.
 SHIFT = 4
 
@@ -63,8 +68,8 @@ class DrawStyle:
     """How poses look.
 
     Attributes:
-        palette: Key of `PALETTES`: ``sides`` (left blue, right orange, middle pale lime; where a schema
-            has no sides each chain of limbs, such as a finger, has a colour), ``people`` or
+        palette: Key of `PALETTES`: ``sides`` (left blue, right orange, middle pale lime; where a
+            schema has no sides each chain of limbs, such as a finger, has a colour), ``people`` or
             ``limbs``.
         background: ``photo``, ``black`` or ``transparent`` (the picture gets an alpha channel).
         point_size: Radius in pixels; None for sizes in proportion to the person, smaller where a
@@ -349,9 +354,14 @@ def _extents(poses: Poses) -> Floats:
 
 
 def _fineness(schema: KeypointSchema) -> Floats:
-    """Return how large each keypoint is drawn, 0.5 to 1: fine ones have a small OKS sigma."""
+    """Return how large each keypoint is drawn, up to 1: fine ones have a small OKS sigma.
+
+    In schemas of the body alone a small sigma may just mean a well-defined place, such as the
+    pelvis of mpii16, so that they stay within 0.6 to 1.
+    """
     sigmas_K = np.array(schema.oks_sigmas)
-    return np.clip(1.15 * np.sqrt(sigmas_K / sigmas_K.max()), 0.5, 1.0)
+    least = 0.6 if len(schema) <= MANY_KEYPOINTS else 0.2
+    return np.clip(1.2 * (sigmas_K / sigmas_K.max()) ** 0.75, least, 1.0)
 
 
 class _Canvas:
@@ -359,109 +369,114 @@ class _Canvas:
 
     def __init__(self, image_HW3: Pixels, background: str) -> None:
         self.image = image_HW3.copy() if background == "photo" else np.zeros_like(image_HW3)
-        shape = image_HW3.shape[:2]
-        self.alpha = np.zeros(shape, np.uint8) if background == "transparent" else None
-        self.longest = max(shape)
+        self.size_wh = (image_HW3.shape[1], image_HW3.shape[0])
+        self.longest = max(self.size_wh)
+        self.layers = [self.image]
+        if background == "transparent":
+            self.layers.append(np.zeros(image_HW3.shape[:2], np.uint8))
 
     @contextmanager
-    def pen(self, near: Floats, far: Floats, finest_px: float) -> Iterator["_Pen | None"]:
+    def pen(self, near: Floats, far: Floats, width_px: float) -> Iterator["_Pen | None"]:
         """Give a pen for a rectangle of the picture; None where it lies outside.
 
-        Where something is finer than OpenCV draws well, the rectangle is enlarged, drawn on and
-        made smaller again. Pixels that were not drawn on come out as they were.
+        For thin lines the rectangle is enlarged, drawn on and made smaller again. Pixels that were
+        not drawn on come out as they were.
 
         Args:
             near: Its left upper corner.
             far: Its right lower corner.
-            finest_px: Width of the finest thing to be drawn.
+            width_px: Width of most lines.
         """
-        height, width = self.image.shape[:2]
-        x1, y1 = np.floor(np.clip(near, 0, (width, height))).astype(int).tolist()
-        x2, y2 = np.ceil(np.clip(far + 1, 0, (width, height))).astype(int).tolist()
+        x1, y1 = np.floor(np.clip(near, 0, self.size_wh)).astype(int).tolist()
+        x2, y2 = np.ceil(np.clip(far + 1, 0, self.size_wh)).astype(int).tolist()
         if x2 <= x1 or y2 <= y1:
             yield None
             return
-        layers = [self.image] if self.alpha is None else [self.image, self.alpha]
-        zoom = 1 if finest_px >= SMOOTH_PX else 2 if finest_px >= SMOOTH_PX / 2 else 4
+        zoom = 1 if width_px >= TWOFOLD_PX else 2 if width_px >= FOURFOLD_PX else 4
         if zoom == 1:
-            yield _Pen(layers, (0, 0), 1)
+            yield _Pen(self.layers)
             return
-        parts = [layer[y1:y2, x1:x2] for layer in layers]
+        parts = [layer[y1:y2, x1:x2] for layer in self.layers]
         size = ((x2 - x1) * zoom, (y2 - y1) * zoom)
         enlarged = [cv2.resize(part, size, interpolation=cv2.INTER_NEAREST) for part in parts]
         yield _Pen(enlarged, (x1, y1), zoom)
         for part, drawn in zip(parts, enlarged, strict=True):
             part[:] = cv2.resize(drawn, (x2 - x1, y2 - y1), interpolation=cv2.INTER_AREA)
 
+    def paste(self, pixels_HW3: Pixels, x: int, y: int) -> None:
+        """Put a small picture on this one; what lies outside is cut off."""
+        height, width = pixels_HW3.shape[:2]
+        left, top = max(-x, 0), max(-y, 0)
+        for layer, small in zip(self.layers, (pixels_HW3, np.array(255)), strict=False):
+            part = layer[y + top : max(y + height, 0), x + left : max(x + width, 0)]
+            part[:] = (
+                small[top : top + len(part), left : left + part.shape[1]] if small.ndim else 255
+            )
+
     def finished(self) -> Pixels:
         """Return the picture; colours at soft edges are freed of the black they were mixed with."""
-        if self.alpha is None:
+        if len(self.layers) == 1:
             return self.image
-        soft = (self.alpha > 0) & (self.alpha < 255)
-        share = self.alpha[soft, None].astype(np.float32) / 255
+        alpha = self.layers[1]
+        soft = (alpha > 0) & (alpha < 255)
+        share = alpha[soft, None].astype(np.float32) / 255
         self.image[soft] = np.minimum(np.round(self.image[soft] / share), 255).astype(np.uint8)
-        return np.concatenate([self.image, self.alpha[..., None]], axis=2)
+        return np.concatenate([self.image, alpha[..., None]], axis=2)
 
 
 class _Pen:
-    """Draws anti-aliased on all layers of a rectangle; arguments are in picture pixels."""
+    """Draws anti-aliased on the layers of a rectangle; arguments are in picture pixels.
+
+    Args:
+        layers: The rectangle's colours, and its opacity if that matters.
+        origin: Left upper corner of the rectangle in the picture.
+        zoom: Pixels of the layers for one of the picture.
+    """
 
     def __init__(
-        self, layers: "Sequence[cv2.typing.MatLike]", origin: tuple[int, int], zoom: int
+        self,
+        layers: "Sequence[cv2.typing.MatLike]",
+        origin: tuple[int, int] = (0, 0),
+        zoom: int = 1,
     ) -> None:
-        self._layers, self._origin, self._zoom = layers, np.array(origin), zoom
+        self._layers, self._origin, self._zoom = layers, origin, zoom
+        # Making it smaller by 4 smooths enough.
+        self._kind = cv2.LINE_AA if zoom < 4 else cv2.LINE_8
 
-    def line(self, start: Floats, end: Floats, color: Color, width: float) -> None:
-        a, b = self._fixed(start), self._fixed(end)
-        for layer, value in self._inked(color):
-            cv2.line(layer, a, b, value, self._whole(width), cv2.LINE_AA, SHIFT)
+    def line(self, start: Point, end: Point, color: Color, width: float) -> None:
+        a, b, thickness = self._fixed(start), self._fixed(end), self._whole(width)
+        for layer, value in zip(self._layers, (color, 255), strict=False):
+            cv2.line(layer, a, b, value, thickness, self._kind, SHIFT)
 
-    def disc(self, center: Floats, radius: float, color: Color) -> None:
-        at = self._fixed(center)
-        size = round(radius * self._zoom * 2**SHIFT)
-        for layer, value in self._inked(color):
-            cv2.circle(layer, at, size, value, -1, cv2.LINE_AA, SHIFT)
+    def disc(self, center: Point, radius: float, color: Color) -> None:
+        at, size = self._fixed(center), round(radius * self._zoom * 2**SHIFT)
+        for layer, value in zip(self._layers, (color, 255), strict=False):
+            cv2.circle(layer, at, size, value, -1, self._kind, SHIFT)
 
-    def rectangle(self, near: Floats, far: Floats, color: Color, width: float = -1) -> None:
-        """Draw a frame, or a filled rectangle where no width is given."""
-        thickness = -1 if width < 0 else self._whole(width)
-        a, b = self._fixed(near), self._fixed(far)
-        for layer, value in self._inked(color):
-            cv2.rectangle(layer, a, b, value, thickness, cv2.LINE_AA, SHIFT)
-
-    def text(self, text: str, near: Floats, far: Floats, color: Color) -> None:
-        """Fill a rectangle with one line of text."""
-        (left, top), (right, bottom) = self._fixed(near), self._fixed(far)
-        size = (max(1, (right - left) >> SHIFT), max(1, (bottom - top) >> SHIFT))
-        (width, height), _ = cv2.getTextSize("0.00", cv2.FONT_HERSHEY_SIMPLEX, 1.0, 2)
-        scale = min(size[0] * 4 / len(text) / width, size[1] / height)
-        at = (left >> SHIFT, (bottom >> SHIFT))
-        for layer, value in self._inked(color):
-            cv2.putText(
-                layer, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, value,
-                max(1, round(2 * scale)), cv2.LINE_AA,
-            )  # fmt: skip
-
-    def _inked(self, color: Color) -> Iterator[tuple["cv2.typing.MatLike", tuple[int, ...]]]:
-        return zip(self._layers, (color, (255,)), strict=False)
+    def frame(self, near: Point, far: Point, color: Color, width: float) -> None:
+        a, b, thickness = self._fixed(near), self._fixed(far), self._whole(width)
+        for layer, value in zip(self._layers, (color, 255), strict=False):
+            cv2.rectangle(layer, a, b, value, thickness, self._kind, SHIFT)
 
     def _whole(self, width: float) -> int:
         return max(1, round(width * self._zoom))
 
-    def _fixed(self, point: Floats) -> tuple[int, int]:
+    def _fixed(self, point: Point) -> tuple[int, int]:
         # Pixel centres are at whole numbers in both the picture and its enlarged part.
-        x, y = (((point - self._origin + 0.5) * self._zoom - 0.5) * 2**SHIFT).tolist()
-        return round(x), round(y)
+        unit, half = self._zoom * 2**SHIFT, 2 ** (SHIFT - 1)
+        return (
+            round((point[0] - self._origin[0] + 0.5) * unit) - half,
+            round((point[1] - self._origin[1] + 0.5) * unit) - half,
+        )
 
 
 def _draw_person(canvas: _Canvas, person: _Person, parts: Collection[str]) -> None:
     shown_P2 = person.points_K2[person.shown_K]
     if not len(shown_P2) or not {"skeleton", "keypoints"}.intersection(parts):
         return
-    widths, radii = person.widths_K[person.shown_K], person.radii_K[person.shown_K]
-    margin = 2 * max(widths.max(), radii.max()) + 2
-    finest = min(widths.min(), radii.min() * 2)
-    with canvas.pen(shown_P2.min(axis=0) - margin, shown_P2.max(axis=0) + margin, finest) as pen:
+    margin = 2 * max(person.widths_K.max(), person.radii_K.max()) + 2
+    near, far = shown_P2.min(axis=0) - margin, shown_P2.max(axis=0) + margin
+    with canvas.pen(near, far, float(person.widths_K.max())) as pen:
         if pen is None:
             return
         if "skeleton" in parts:
@@ -484,26 +499,28 @@ def _draw_limbs(pen: _Pen, person: _Person) -> None:
         pen.line(start, end, color, width)
 
 
-def _strokes(person: _Person, a: int, b: int) -> list[tuple[Floats, Floats, float]]:
+def _strokes(person: _Person, a: int, b: int) -> list[tuple[Point, Point, float]]:
     """Return the pieces of a limb and their width: one piece, or dashes where it is not sure."""
     start, end = person.points_K2[a], person.points_K2[b]
     width = float(min(person.widths_K[a], person.widths_K[b]))
     if person.sure_K[a] and person.sure_K[b]:
-        return [(start, end, width)]
+        return [(start.tolist(), end.tolist(), width)]
     width *= UNSURE_WIDTH
     length = float(np.linalg.norm(end - start))
     count = int(np.clip(round(length / (2 * DASH_WIDTHS * width)), 1, 60))
-    ends = np.linspace(start, end, 2 * count)
+    ends = np.linspace(start, end, 2 * count).tolist()
     return [(ends[i], ends[i + 1], width) for i in range(0, 2 * count, 2)]
 
 
 def _draw_keypoints(pen: _Pen, person: _Person) -> None:
+    points, radii, widths = (
+        array.tolist() for array in (person.points_K2, person.radii_K, person.widths_K)
+    )
     for k in np.flatnonzero(person.shown_K).tolist():
-        point, color, radius = person.points_K2[k], person.colors.keypoints[k], person.radii_K[k]
-        pen.disc(point, radius + _border(person.widths_K[k]), INK)
-        pen.disc(point, radius, color)
+        pen.disc(points[k], radii[k] + _border(widths[k]), INK)
+        pen.disc(points[k], radii[k], person.colors.keypoints[k])
         if not person.sure_K[k]:
-            pen.disc(point, radius * 0.55, INK)
+            pen.disc(points[k], radii[k] * 0.55, INK)
 
 
 def _border(width: float) -> float:
@@ -514,85 +531,112 @@ def _draw_box(canvas: _Canvas, person: _Person) -> None:
     if not np.isfinite(person.box).all():
         return
     limit = 2.0 * canvas.longest
-    near, far = np.clip(person.box[:2], -limit, limit), np.clip(person.box[2:], -limit, limit)
-    width = max(1.0, 0.5 * LINE_PART * person.extent)
-    # Upright lines need no finer grid.
-    with canvas.pen(near - width, far + width, SMOOTH_PX) as pen:
-        if pen is not None:
-            pen.rectangle(near, far, person.colors.person, width)
+    x1, y1, x2, y2 = np.clip(person.box, -limit, limit).tolist()
+    width = max(1.0, 0.35 * LINE_PART * person.extent)
+    _Pen(canvas.layers).frame((x1, y1), (x2, y2), person.colors.person, width)
 
 
 def _draw_scores(canvas: _Canvas, people: Sequence[_Person]) -> None:
-    """Write person scores over the boxes, then keypoint scores where there is room for them."""
-    height, width = canvas.image.shape[:2]
-    taken: list[tuple[Floats, Floats]] = []
-    most = max(LEAST_TEXT_PX + 3, MOST_TEXT_PART * canvas.longest)
+    """Write person scores over the boxes, then keypoint scores where there is room for them.
+
+    There is room where a label hides neither another label nor a keypoint.
+    """
+    taken_HW = np.zeros(canvas.image.shape[:2], np.bool_)
     for person in people:
-        text_px = float(np.clip(TEXT_PART * person.extent, LEAST_TEXT_PX + 2, most))
-        if np.isfinite(person.box).all():
-            chip = _chip_size(person.score, text_px)
-            room = np.maximum((width, height) - chip, 0)
-            corners = [np.clip(corner, 0, room) for corner in _around_box(person.box, chip)]
-            corner = _free_corner(corners, chip, taken)
-            corner = corners[0] if corner is None else corner
-            _draw_chip(canvas, person.score, corner, text_px, person.colors.person)
-            taken.append((corner, corner + chip))
+        for x, y in person.points_K2[person.shown_K].round().astype(int).tolist():
+            taken_HW[max(y - 1, 0) : max(y + 2, 0), max(x - 1, 0) : max(x + 2, 0)] = True
+    most_px = max(LEAST_TEXT_PX + 3, MOST_TEXT_PART * canvas.longest)
     for person in people:
-        text_px = float(np.clip(0.8 * TEXT_PART * person.extent, LEAST_TEXT_PX, 0.8 * most))
-        if person.extent < ROOM_FOR_SCORES * text_px:
-            continue
-        for k in np.flatnonzero(person.shown_K).tolist():
-            chip = _chip_size(person.scores_K[k], text_px)
-            corners = _around_point(person.points_K2[k], 1.5 * person.radii_K[k], chip)
-            corner = _free_corner(corners, chip, taken)
-            if corner is not None:
-                _draw_chip(canvas, person.scores_K[k], corner, text_px, person.colors.keypoints[k])
-                taken.append((corner, corner + chip))
+        text_px = round(np.clip(TEXT_PART * person.extent, LEAST_TEXT_PX + 2, most_px))
+        _draw_person_score(canvas, person, text_px, taken_HW)
+    for person in people:
+        text_px = round(np.clip(0.8 * TEXT_PART * person.extent, LEAST_TEXT_PX, 0.8 * most_px))
+        if person.extent >= ROOM_FOR_SCORES * text_px:
+            _draw_keypoint_scores(canvas, person, text_px, taken_HW)
 
 
-def _around_box(box: Floats, chip: Floats) -> list[Floats]:
-    """Return the label's corners above the box, left and right, then below it, best first."""
-    x1, y1, x2, y2 = box
-    width, height = chip
+def _draw_person_score(
+    canvas: _Canvas, person: _Person, text_px: int, taken_HW: npt.NDArray[np.bool_]
+) -> None:
+    if not np.isfinite(person.box).all():
+        return
+    chip = _chip(f"{person.score:.2f}", text_px, person.colors.person)
+    places = _around_box(person.box, chip, canvas.size_wh)
+    _put_chip(canvas, chip, _free_place(places, chip, taken_HW) or places[0], taken_HW)
+
+
+def _draw_keypoint_scores(
+    canvas: _Canvas, person: _Person, text_px: int, taken_HW: npt.NDArray[np.bool_]
+) -> None:
+    for k in np.flatnonzero(person.shown_K).tolist():
+        chip = _chip(f"{person.scores_K[k]:.2f}", text_px, person.colors.keypoints[k])
+        places = _around_point(person.points_K2[k], float(person.radii_K[k]), chip)
+        if place := _free_place(places, chip, taken_HW):
+            _put_chip(canvas, chip, place, taken_HW)
+
+
+def _put_chip(
+    canvas: _Canvas, chip: Pixels, place: tuple[int, int], taken_HW: npt.NDArray[np.bool_]
+) -> None:
+    x, y = place
+    canvas.paste(chip, x, y)
+    taken_HW[max(y, 0) : y + len(chip), max(x, 0) : x + chip.shape[1]] = True
+
+
+def _around_box(box: Floats, chip: Pixels, size_wh: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return places for a label, best first: above the box, left and right, then below it."""
+    height, width = chip.shape[:2]
+    x1, y1, x2, y2 = np.clip(box, -1e6, 1e6).round().astype(int).tolist()
     places = ((x1, y1 - height), (x2 - width, y1 - height), (x1, y2), (x2 - width, y2))
-    return [np.array(place) for place in places]
-
-
-def _around_point(point: Floats, distance: float, chip: Floats) -> list[Floats]:
-    """Return the label's corners right, left, above and below a point, best first."""
-    width, height = chip
     return [
-        point + np.array([distance, -height / 2]),
-        point + np.array([-distance - width, -height / 2]),
-        point + np.array([-width / 2, -distance - height]),
-        point + np.array([-width / 2, distance]),
+        (max(min(x, size_wh[0] - width), 0), max(min(y, size_wh[1] - height), 0)) for x, y in places
     ]
 
 
-def _free_corner(
-    corners: Sequence[Floats], chip: Floats, taken: Sequence[tuple[Floats, Floats]]
-) -> Floats | None:
-    """Return the first corner at which a label hides none of those that are there."""
-    for corner in corners:
-        if not any((corner < far).all() and (near < corner + chip).all() for near, far in taken):
-            return corner
+def _around_point(point: Floats, radius: float, chip: Pixels) -> list[tuple[int, int]]:
+    """Return places for a label, best first: right, left, above and below the point."""
+    height, width = chip.shape[:2]
+    x, y = point.round().astype(int).tolist()
+    away = round(1.5 * radius) + 1
+    return [
+        (x + away, y - height // 2),
+        (x - away - width, y - height // 2),
+        (x - width // 2, y - away - height),
+        (x - width // 2, y + away),
+    ]
+
+
+def _free_place(
+    places: Sequence[tuple[int, int]], chip: Pixels, taken_HW: npt.NDArray[np.bool_]
+) -> tuple[int, int] | None:
+    """Return the first place inside the picture of which nothing is taken."""
+    height, width = chip.shape[:2]
+    for x, y in places:
+        part = taken_HW[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
+        if part.shape == (height, width) and not part.any():
+            return x, y
     return None
 
 
-def _chip_size(score: float, text_px: float) -> Floats:
-    # Digits are about 0.62 times as wide as high in the fonts of OpenCV 4 and 5.
-    return np.array([len(f"{score:.2f}") * 0.62 + 0.5, 1.5]) * text_px
-
-
-def _draw_chip(canvas: _Canvas, score: float, corner: Floats, text_px: float, color: Color) -> None:
-    """Write a number on a dark ground with a stripe of its owner's colour below."""
-    far = corner + _chip_size(score, text_px)
-    inset = np.array([0.25, 0.25]) * text_px
-    with canvas.pen(corner, far, text_px / 6) as pen:
-        if pen is not None:
-            pen.rectangle(corner, far, INK)
-            pen.rectangle(np.array([corner[0], far[1] - 0.12 * text_px]), far, color)
-            pen.text(f"{score:.2f}", corner + inset, far - inset, WHITE)
+@lru_cache(maxsize=2048)
+def _chip(text: str, text_px: int, color: Color) -> Pixels:
+    """Return a number on a dark ground, with a stripe of its owner's colour below."""
+    zoom = 4 if text_px < 4 * TWOFOLD_PX else 1
+    font, digit = cv2.FONT_HERSHEY_SIMPLEX, text_px * zoom
+    # The two major versions of OpenCV have different fonts: measured, not assumed.
+    (_, height), _ = cv2.getTextSize("0", font, 1.0, 2)
+    scale = digit / height
+    thickness = max(1, round(2 * scale))
+    (width, height), _ = cv2.getTextSize(text, font, scale, thickness)
+    pad, stripe = round(0.28 * digit), max(1, round(0.2 * text_px))
+    columns, rows = -(-(width + 2 * pad) // zoom), -(-(height + 2 * pad) // zoom)
+    chip = np.full((rows * zoom, columns * zoom, 3), INK, np.uint8)
+    at = ((columns * zoom - width) // 2, (rows * zoom + height) // 2)
+    cv2.putText(chip, text, at, font, scale, WHITE, thickness, cv2.LINE_AA)
+    chip = np.asarray(cv2.resize(chip, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+    chip = np.concatenate([chip, np.full((stripe, columns, 3), color, np.uint8)])
+    chip.flags.writeable = False  # it is kept and shared
+    return chip
 
 
 def _draw_heatmaps(canvas: _Canvas, heatmaps: PersonHeatmaps) -> None:
@@ -620,5 +664,5 @@ def _draw_heatmaps(canvas: _Canvas, heatmaps: PersonHeatmaps) -> None:
     heat = heat_HW[hot]
     below = canvas.image[hot] * (1 - opacities[heat])
     canvas.image[hot] = np.round(below + (colors * opacities)[heat]).astype(np.uint8)
-    if canvas.alpha is not None:
-        canvas.alpha[hot] = np.round(opacities[heat, 0] * 255).astype(np.uint8)
+    for alpha in canvas.layers[1:]:
+        alpha[hot] = np.round(opacities[heat, 0] * 255).astype(np.uint8)

@@ -17,7 +17,7 @@ from hrnet_cli.errors import ConfigError, WeightsError
 from hrnet_cli.runtimes import RUNTIMES, Runtime
 from hrnet_cli.schema import load_schema
 from hrnet_cli.stages import StageClock
-from hrnet_cli.structures import Boxes, PersonHeatmaps, Poses
+from hrnet_cli.structures import Boxes, Frame, PersonHeatmaps, Poses
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ def find_model(
 
     Raises:
         WeightsError: The name is not known, or the file cannot be had.
+        ConfigError: The hints are incomplete, or there are some for a listed model.
     """
     if name is not None and Path(name).is_file():
         return Path(name), _spec_of_file(Path(name), hints)
@@ -72,6 +73,12 @@ def find_model(
         raise WeightsError(
             f"'{entry.name}' is a {entry.kind}, expected a pose model",
             hint="hrnet download-weights --list shows the pose models",
+        )
+    if hints is not None and hints != ModelHints():
+        raise ConfigError(
+            f"--input, --codec and --keypoint-schema describe a weights file, but '{entry.name}' is"
+            " a listed model, whose own are known",
+            hint="leave them out, or name a file with --model",
         )
     deadline_s = weights.ANSWER_S if name else FALLBACK_DEADLINE_S
     try:
@@ -197,11 +204,20 @@ class PoseEstimator:
             image_HW3: uint8 RGB picture (OpenCV reads BGR: convert first).
             boxes: Person boxes from anywhere, as `Boxes` or an (N, 4) array of
                 (x1, y1, x2, y2) in picture pixels; N may be 0.
+
+        Raises:
+            ValueError: The picture has another shape or type, or a box has no area.
         """
         if not isinstance(boxes, Boxes):
-            xyxy = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
-            boxes = Boxes(xyxy, np.ones(len(xyxy), np.float32))
-        return self.estimate([image_HW3], [boxes])[0]
+            xyxy = np.asarray(boxes, dtype=np.float32)
+            boxes = Boxes(xyxy if xyxy.size else xyxy.reshape(0, 4), np.ones(len(xyxy)))
+        sizes_N2 = boxes.xyxy_N4[:, 2:] - boxes.xyxy_N4[:, :2]
+        with_area_N = np.all((sizes_N2 > 0) & np.isfinite(sizes_N2), axis=1)
+        if not with_area_N.all():
+            box = boxes.xyxy_N4[np.flatnonzero(~with_area_N)[0]].tolist()
+            raise ValueError(f"boxes: expected (x1, y1, x2, y2) with x1 < x2 and y1 < y2, got {box}")
+        frame = Frame(image_HW3, source="")
+        return self.estimate([frame.image_HW3], [boxes])[0]
 
     def estimate(self, images: Sequence[np.ndarray], boxes: Sequence[Boxes]) -> list[Poses]:
         """Return the poses of several pictures, whose crops share batches.

@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -119,18 +119,19 @@ def read_frames(
 
 def _expand_lists(source: str, stdin: Iterable[str]) -> Iterable[str]:
     """Return the paths a source stands for: itself, or the lines of a list."""
-    if source == "-":
-        return _lines(stdin)
-    if source.startswith("@"):
-        path = Path(source[1:])
-        try:
-            return _lines(path.read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise InputError(
-                f"list '{path}' cannot be read: {reason}", hint="expected one photo path a line"
-            ) from error
-    return [source]
+    if source != "-" and not source.startswith("@"):
+        return [source]
+    path = Path(source[1:])
+    try:
+        # Windows editors put a byte order mark in front.
+        text = stdin if source == "-" else path.read_text(encoding="utf-8-sig").splitlines()
+        return _lines(text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        name = "standard input" if source == "-" else f"list '{path}'"
+        raise InputError(
+            f"{name} cannot be read: {reason}", hint="expected one photo path a line"
+        ) from error
 
 
 def _lines(lines: Iterable[str]) -> Iterable[str]:
@@ -145,9 +146,13 @@ def _find(source: str, recursive: bool, exclude: Path | None, found: _Found) -> 
             hint="give photos or folders of photos",
         )
     path = Path(source)
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:  # no permission on the way, or a name that is too long
+        raise InputError(f"'{source}' cannot be read: {error.strerror}") from error
+    if is_folder:
         _find_in_folder(path, recursive, exclude, found)
-    elif path.exists():
+    elif exists:
         if path.suffix.lower() in VIDEO_SUFFIXES:
             raise InputError(
                 f"'{source}' is a video, which this version does not read",
@@ -198,20 +203,23 @@ def _files(folder: Path, recursive: bool, exclude: Path | None) -> list[Path]:
 
 
 def _find_by_glob(pattern: str, exclude: Path | None, found: _Found) -> None:
-    excluded = exclude.resolve() if exclude is not None else None
     parts = Path(pattern).parts
     fixed = Path(*(parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))]))
+    excluded = exclude.resolve() if exclude is not None else None
+    if excluded in (fixed.resolve(), *fixed.resolve().parents):
+        excluded = None  # The user looks into the output folder on purpose.
     matches = [
         Path(match)
         for match in glob.glob(pattern, recursive=True)  # noqa: PTH207 - absolute and ** patterns
-        if Path(match).is_file()
-        and (excluded is None or excluded not in Path(match).resolve().parents)
+        if Path(match).is_file() and excluded not in Path(match).resolve().parents
     ]
     if not matches:
         raise InputError(f"no file matches '{pattern}'", hint="use ** to look into sub-folders")
     for path in sorted(matches, key=_natural_key):
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            found.photos.append((path, str(path), path.relative_to(fixed).as_posix()))
+            below = path.relative_to(fixed)
+            name = path.name if ".." in below.parts else below.as_posix()
+            found.photos.append((path, str(path), name))
         else:
             found.skipped.append(str(path))
 
@@ -225,31 +233,38 @@ def _natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
 
 
 def _unique_photos(photos: Sequence[tuple[Path, str, str]]) -> tuple[Photo, ...]:
-    """Drop photos named twice, and give equal output names as many parent folders as they need."""
+    """Drop photos named twice, and give equal output names as many parent folders as they need.
+
+    Photos of one folder whose names differ only in case, such as ``a.jpg`` and ``a.JPG``, are
+    numbered.
+    """
     kept: dict[str, tuple[Path, str]] = {}
     names: dict[str, PurePosixPath] = {}
     for path, source, name in photos:
         key = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would follow links
         kept.setdefault(key, (path, source))
         names.setdefault(key, PurePosixPath(name))
-    while clashing := _clashing(names):
-        longer = {key: _with_parent(key, names[key]) for key in clashing}
-        if all(longer[key] == names[key] for key in clashing):
-            longer = {
-                key: names[key].with_stem(f"{names[key].stem}-{number}")
-                for number, key in enumerate(clashing, start=1)
-            }
-        names |= longer
+    while clashes := _clashes(names):
+        for keys in clashes:
+            folders = {str(Path(key).parent).casefold() for key in keys}
+            for number, key in enumerate(keys, start=1):
+                names[key] = (
+                    _with_parent(key, names[key])
+                    if len(folders) > 1
+                    else names[key].with_stem(f"{names[key].stem}-{number}")
+                )
     return tuple(Photo(*kept[key], name=str(names[key])) for key in kept)
 
 
-def _clashing(names: dict[str, PurePosixPath]) -> list[str]:
-    """Return the files whose names are equal where the file system ignores case."""
-    counts = Counter(str(name).casefold() for name in names.values())
-    return [key for key, name in names.items() if counts[str(name).casefold()] > 1]
+def _clashes(names: dict[str, PurePosixPath]) -> list[list[str]]:
+    """Return the groups of files whose names are equal where the file system ignores case."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for key, name in names.items():
+        groups[str(name).casefold()].append(key)
+    return [keys for keys in groups.values() if len(keys) > 1]
 
 
 def _with_parent(absolute: str, name: PurePosixPath) -> PurePosixPath:
     """Return the name with one more parent folder of the file in front, while it has one."""
     parts = Path(absolute).parts[1:]
-    return PurePosixPath(*parts[-min(len(name.parts) + 1, len(parts)) :])
+    return PurePosixPath(*parts[-len(name.parts) - 1 : -len(name.parts)], name)

@@ -54,7 +54,10 @@ def test_annotated_people(reference, annotations, people, prefix):
         [person["image_id"] for person in people], reference[f"{prefix}_db_image_id"]
     )
     cleaned = np.concatenate(
-        [geometry.clip_annotated_boxes(person["bbox"], sizes[person["image_id"]]) for person in people]
+        [
+            geometry.clip_annotated_boxes(person["bbox"], sizes[person["image_id"]])
+            for person in people
+        ]
     )
     centers, crop_sizes = geometry.crop_boxes(geometry.xywh_to_xyxy(cleaned), INPUTS[prefix])
     np.testing.assert_allclose(centers, reference[f"{prefix}_db_center"], rtol=1e-4)
@@ -105,9 +108,7 @@ def test_keypoints_and_targets(reference, matrices):
     points = geometry.apply_affines(keypoints, matrices)
     # The reference moves labelled keypoints only.
     moved = np.where((visible > 0)[..., None], points, keypoints)
-    np.testing.assert_allclose(
-        moved, reference["val_joints_transformed"][..., :2], atol=1e-2
-    )
+    np.testing.assert_allclose(moved, reference["val_joints_transformed"][..., :2], atol=1e-2)
     stored = reference["val_joints_transformed"][..., :2]
     targets, weights = heatmap.encode(stored, visible, (256, 192), "msra", 2)
     np.testing.assert_allclose(targets, reference["val_target"], atol=1e-6)

@@ -191,6 +191,4 @@ def test_normalised_tensor_and_its_statistics(reference):
     pixels = runtime.normalise(reference["s192x256_crops_rgb_u8"]).numpy()
     np.testing.assert_allclose(pixels[1], reference["s192x256_tensor_crop1"], atol=1e-5)
     statistics = np.stack([pixels.mean((2, 3)), pixels.std((2, 3), ddof=1)], axis=-1)
-    np.testing.assert_allclose(
-        statistics, reference["s192x256_tensor_channel_mean_std"], atol=2e-3
-    )
+    np.testing.assert_allclose(statistics, reference["s192x256_tensor_channel_mean_std"], atol=2e-3)

@@ -52,9 +52,7 @@ def test_targets_equal_mmpose(targets, case, codec):
     stored = targets.get(f"{case}_mm_{codec}_heatmaps")
     if stored is not None:
         count = len(stored)
-        np.testing.assert_allclose(
-            ours[:count][same[:count]], stored[same[:count]], atol=1e-6
-        )
+        np.testing.assert_allclose(ours[:count][same[:count]], stored[same[:count]], atol=1e-6)
     np.testing.assert_allclose(
         ours.sum(axis=(2, 3), dtype=np.float64)[same],
         targets[f"{case}_mm_{codec}_heatmap_sum"][same],
@@ -78,7 +76,9 @@ def test_decoding_of_encoded_targets_equals_mmpose(targets, case, codec):
     if codec == "msra":
         checked &= away_from_rims(encoded)
     # Float32 sums of the blur differ in order: 1e-3 crop pixels where the reference is float32.
-    np.testing.assert_allclose(ours[checked], theirs[checked], atol=1e-4 if codec == "msra" else 1e-2)
+    np.testing.assert_allclose(
+        ours[checked], theirs[checked], atol=1e-4 if codec == "msra" else 1e-2
+    )
     np.testing.assert_allclose(
         scores[checked],
         targets[f"{case}_mm_{codec}_decode_of_encoded_scores"][checked],
@@ -151,9 +151,7 @@ def test_quarter_offset_agrees_with_mmpose_where_the_rules_do(reference, case):
 def test_blur_equals_mmpose(reference, case):
     chosen = reference[f"{case}_heatmaps"][:1, [0, 11, 14]]
     ours = heatmap.blur(chosen, int(reference[f"{case}_blur_kernel"]))
-    np.testing.assert_allclose(
-        ours, reference[f"{case}_mm_gaussian_blur_kpt0_11_14"], atol=1e-5
-    )
+    np.testing.assert_allclose(ours, reference[f"{case}_mm_gaussian_blur_kpt0_11_14"], atol=1e-5)
 
 
 def test_blur_width_follows_the_heatmap(reference, case):

@@ -97,9 +97,7 @@ def test_keypoint_metrics(reference):
     assert metrics.mean_over_keypoints(ours) == pytest.approx(reference["kp_pck02_avg"], rel=1e-9)
     assert (~np.isnan(ours)).sum() == reference["kp_pck02_cnt"]
     # The reference works in float32 here.
-    assert metrics.auc(predicted, true, mask) == pytest.approx(
-        reference["kp_auc_norm30"], rel=1e-6
-    )
+    assert metrics.auc(predicted, true, mask) == pytest.approx(reference["kp_auc_norm30"], rel=1e-6)
     assert metrics.epe(predicted, true, mask) == pytest.approx(reference["kp_epe"], rel=1e-6)
     assert metrics.nme(predicted, true, mask, norm) == pytest.approx(reference["kp_nme"], rel=1e-6)
 
@@ -111,7 +109,9 @@ def test_mpii(reference):
     heads = reference["mpii_headboxes_2x2xN"].transpose(2, 0, 1).reshape(-1, 4)
     names = [str(name) for name in reference["mpii_joint_names"]]
     expected = dict(
-        zip((str(n) for n in reference["mpii_result_names"]), reference["mpii_results"], strict=True)
+        zip(
+            (str(n) for n in reference["mpii_result_names"]), reference["mpii_results"], strict=True
+        )
     )
     values = 100 * metrics.pckh(predicted, true, visible, heads)
     pairs = {"Shoulder": "sho", "Elbow": "elb", "Wrist": "wri", "Hip": "hip", "Knee": "kne"}
@@ -124,4 +124,3 @@ def test_mpii(reference):
     assert np.sum(values * weights) == pytest.approx(expected["Mean"], rel=1e-9)
     at_tenth = 100 * metrics.pckh(predicted, true, visible, heads, threshold=0.11)
     assert np.sum(at_tenth * weights) == pytest.approx(expected["Mean@0.1"], rel=1e-9)
-

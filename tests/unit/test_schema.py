@@ -52,7 +52,9 @@ def test_built_in_schemas_are_consistent(name):
     assert schema.name == name
     assert len(schema) == len(schema.keypoints) == len(schema.oks_sigmas) == COUNTS[name]
     assert [schema.keypoints[i] for i in schema.index.values()] == list(schema.index)
-    assert all(schema.keypoints[a] == limb[0] for (a, _), limb in zip(schema.edges, schema.skeleton))
+    assert all(
+        schema.keypoints[a] == limb[0] for (a, _), limb in zip(schema.edges, schema.skeleton)
+    )
     assert len({frozenset(edge) for edge in schema.edges}) == len(schema.edges) > 0
 
 

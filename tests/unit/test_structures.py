@@ -92,6 +92,10 @@ def test_heatmaps_of_wrong_shape(heatmaps, matrices):
 
 
 def test_stages_cannot_change_what_they_were_given():
-    for value, field in ((make_frame(), "name"), (Boxes.empty(), "scores_N"), (make_poses(), "boxes")):
+    for value, field in (
+        (make_frame(), "name"),
+        (Boxes.empty(), "scores_N"),
+        (make_poses(), "boxes"),
+    ):
         with pytest.raises(AttributeError, match="cannot assign"):
             setattr(value, field, None)

@@ -81,7 +81,7 @@ def store(entry, content):
 def test_each_entry_is_complete(entry):
     assert re.fullmatch("[a-z0-9-]+", entry.name)
     assert re.fullmatch("[0-9a-f]{64}|[0-9a-f]{8}", entry.sha256)
-    assert entry.licence in ("Apache-2.0", "MIT", "AGPL-3.0", "research use")
+    assert entry.licence in ("Apache-2.0", "MIT", "AGPL-3.0", "BSD-3-Clause", "research use")
     assert entry.trained_on
     assert entry.source
     assert all(url.startswith("https://") for url in entry.urls)

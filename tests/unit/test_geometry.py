@@ -1,0 +1,195 @@
+"""Properties of the pixel conventions: crops, affine maps, boxes."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hrnet_cli import geometry
+
+INPUT_HW = (256, 192)
+CODECS = ("msra", "dark", "udp")
+
+position = st.floats(-2000, 4000)
+side = st.floats(1, 3000)
+box = st.tuples(position, position, side, side).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+boxes = st.lists(box, max_size=5).map(lambda rows: np.array(rows, dtype=np.float64).reshape(-1, 4))
+
+
+def matrices_of(xyxy_N4, codec, rotations_deg=None):
+    centers, sizes = geometry.crop_boxes(xyxy_N4, INPUT_HW)
+    return geometry.crop_matrices(centers, sizes, INPUT_HW, codec, rotations_deg)
+
+
+def ramp(height, width):
+    """A picture whose first channel is x and second is y, so that pixels tell where they are."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, np.full_like(x, 255)], axis=-1).astype(np.uint8)
+
+
+@given(boxes, st.sampled_from(CODECS), st.floats(-180, 180))
+def test_points_come_back_from_the_crop(xyxy, codec, angle):
+    to_crop = matrices_of(xyxy, codec, np.full(len(xyxy), angle))
+    points = np.tile([[0.0, 0.0], [191.0, 255.0], [-40.5, 300.25]], (len(xyxy), 1, 1))
+    image_points = geometry.apply_affines(points, geometry.invert_affines(to_crop))
+    # Float64; the smallest box magnifies rounding of coordinates near 4000 by 192.
+    np.testing.assert_allclose(geometry.apply_affines(image_points, to_crop), points, atol=1e-6)
+
+
+@given(boxes, st.sampled_from(CODECS))
+def test_a_crop_shows_its_whole_box_and_a_quarter_more(xyxy, codec):
+    _, sizes = geometry.crop_boxes(xyxy, INPUT_HW)
+    np.testing.assert_allclose(sizes[:, 0] * 256, sizes[:, 1] * 192, rtol=1e-12)
+    own = xyxy[:, 2:] - xyxy[:, :2]
+    # One side is 1.25 times the box, the other at least that.
+    np.testing.assert_allclose((sizes / own).min(axis=1), 1.25, rtol=1e-9)
+    corners = xyxy.reshape(-1, 2, 2)
+    shown = geometry.apply_affines(corners, matrices_of(xyxy, codec))
+    assert (shown > 0).all()
+    assert (shown < [192, 256]).all()
+
+
+@pytest.mark.parametrize(
+    ("codec", "first", "last"), [("msra", (0, 0), (192, 256)), ("udp", (0, 0), (191, 255))]
+)
+def test_the_rim_of_the_crop_lies_where_the_codec_says(codec, first, last):
+    # A box that is the crop: 192x256 at (10, 20), no padding.
+    center, size = geometry.crop_boxes([[10, 20, 202, 276]], INPUT_HW, padding=1)
+    matrix = geometry.crop_matrices(center, size, INPUT_HW, codec)
+    mapped = geometry.apply_affines([[[10, 20], [202, 276]]], matrix)
+    np.testing.assert_allclose(mapped, [[first, last]], atol=1e-9)
+
+
+def test_msra_and_dark_share_their_crop():
+    rotations = np.array([30.0])
+    np.testing.assert_array_equal(
+        matrices_of([[5, 6, 70, 90]], "msra", rotations),
+        matrices_of([[5, 6, 70, 90]], "dark", rotations),
+    )
+
+
+def test_crop_pixels_stand_where_the_matrix_says():
+    image = ramp(200, 220)
+    to_crop = matrices_of([[60, 50, 100, 110]], "udp")
+    crop = geometry.warp_crops(image, to_crop, INPUT_HW)[0].astype(float)
+    y, x = np.mgrid[:256, :192]
+    points = np.stack([x, y], axis=-1).reshape(1, -1, 2)
+    source = geometry.apply_affines(points, geometry.invert_affines(to_crop)).reshape(256, 192, 2)
+    # A ramp is reproduced by bilinear sampling: what is left is rounding to uint8 (0.5) and, in
+    # OpenCV 4, positions in 1/32 pixel. Half a pixel of shift in the convention would show as 0.5
+    # of bias.
+    difference = crop[..., :2] - source
+    assert np.abs(difference).max() <= 0.6
+    assert np.abs(difference.mean(axis=(0, 1))).max() < 0.05
+
+
+def test_crops_equal_warping_from_the_whole_picture():
+    rng = np.random.default_rng(3)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (300, 400, 3), np.uint8), (5, 5), 0)
+    xyxy = [[-50, -60, 80, 120], [100, 90, 160, 250], [350, 200, 480, 390], [0, 0, 399, 299]]
+    to_crop = matrices_of(xyxy, "msra", np.array([0.0, 45.0, -80.0, 0.0]))
+    crops = geometry.warp_crops(image, to_crop, INPUT_HW)
+    for crop, matrix in zip(crops, to_crop, strict=True):
+        whole = cv2.warpAffine(image, matrix, (192, 256), flags=cv2.INTER_LINEAR)
+        difference = np.abs(crop.astype(int) - whole)
+        # Inverting the map here or inside OpenCV rounds differently: single grey levels.
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.005
+
+
+def test_a_box_beside_the_picture_gives_a_black_crop():
+    image = np.full((40, 50, 3), 200, np.uint8)
+    crops = geometry.warp_crops(image, matrices_of([[500, 500, 540, 560]], "msra"), INPUT_HW)
+    assert crops.shape == (1, 256, 192, 3)
+    assert not crops.any()
+
+
+def test_one_pixel_fades_out_to_the_distance_of_a_pixel():
+    image = np.full((1, 1, 3), 200, np.uint8)
+    crop = geometry.warp_crops(image, matrices_of([[-0.5, -0.5, 0.5, 0.5]], "msra"), INPUT_HW)[0]
+    assert crop[128, 96].tolist() == [200, 200, 200]
+    # The corner lies 0.625 pixels left of and 0.833 above the pixel: bilinear weight of one pixel.
+    assert crop[0, 0] == pytest.approx(200 * (1 - 0.625) * (1 - 0.8333), abs=1)
+
+
+def test_cropping_leaves_the_picture_alone():
+    image = ramp(60, 80)
+    before = image.copy()
+    geometry.warp_crops(image, matrices_of([[10, 10, 40, 50]], "udp"), INPUT_HW)
+    np.testing.assert_array_equal(image, before)
+
+
+def test_a_view_with_strides_is_cropped_like_its_copy():
+    mirrored = ramp(60, 80)[:, ::-1]
+    to_crop = matrices_of([[10, 10, 40, 50]], "udp")
+    np.testing.assert_array_equal(
+        geometry.warp_crops(mirrored, to_crop, INPUT_HW),
+        geometry.warp_crops(mirrored.copy(), to_crop, INPUT_HW),
+    )
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_zero_people(codec):
+    centers, sizes = geometry.crop_boxes(np.zeros((0, 4)), INPUT_HW)
+    assert centers.shape == sizes.shape == (0, 2)
+    to_crop = geometry.crop_matrices(centers, sizes, INPUT_HW, codec)
+    assert to_crop.shape == (0, 2, 3)
+    assert geometry.invert_affines(to_crop).shape == (0, 2, 3)
+    assert geometry.apply_affines(np.zeros((0, 17, 2)), to_crop).shape == (0, 17, 2)
+    image = np.zeros((4, 5, 3), np.uint8)
+    assert geometry.warp_crops(image, to_crop, INPUT_HW).shape == (0, 256, 192, 3)
+    assert geometry.points_in_frame(np.zeros((0, 17, 2)), (5, 4)).shape == (0, 17)
+    assert geometry.box_iou([], [[0, 0, 1, 1]]).shape == (0, 1)
+    assert geometry.box_nms([], [], 0.5).shape == (0,)
+
+
+@given(boxes)
+def test_iou_is_symmetric_and_one_with_itself(xyxy):
+    iou = geometry.box_iou(xyxy, xyxy)
+    np.testing.assert_allclose(iou, iou.T)
+    np.testing.assert_allclose(np.diag(iou), 1)
+    assert ((iou >= 0) & (iou <= 1 + 1e-12)).all()
+
+
+def test_iou_counts():
+    # 10x10 boxes shifted by 5: 50 shared of 150; with the last pixel counted, 66 of 176.
+    pair = [[0, 0, 10, 10]], [[5, 0, 15, 10]]
+    assert geometry.box_iou(*pair)[0, 0] == pytest.approx(1 / 3)
+    assert geometry.box_iou(*pair, legacy_pixels=True)[0, 0] == pytest.approx(66 / 176)
+    assert geometry.box_iou([[3, 3, 3, 3]], [[3, 3, 3, 3]])[0, 0] == 0
+
+
+@given(boxes, st.floats(0, 1))
+def test_nms_keeps_no_two_overlapping_boxes_and_drops_nothing_else(xyxy, threshold):
+    scores = np.linspace(0.9, 0.1, len(xyxy))
+    kept = geometry.box_nms(xyxy, scores, threshold)
+    iou = geometry.box_iou(xyxy, xyxy)
+    among_kept = iou[np.ix_(kept, kept)][np.triu_indices(len(kept), k=1)]
+    assert (among_kept <= threshold).all()
+    for dropped in set(range(len(xyxy))) - set(kept.tolist()):
+        better = kept[scores[kept] > scores[dropped]]
+        assert iou[better, dropped].max() > threshold
+    assert (np.diff(scores[kept]) <= 0).all()
+
+
+def test_box_formats_turn_into_each_other():
+    np.testing.assert_array_equal(geometry.xywh_to_xyxy([[3, 4, 10, 20]]), [[3, 4, 13, 24]])
+    np.testing.assert_array_equal(geometry.xyxy_to_xywh([[3, 4, 13, 24]]), [[3, 4, 10, 20]])
+
+
+def test_annotated_boxes_lose_a_pixel_and_stay_on_pixel_centres():
+    cleaned = geometry.clip_annotated_boxes(
+        [[10, 20, 30, 40], [-5, -5, 20, 20], [90, 40, 50, 50], [200, 10, 5, 5]], (100, 50)
+    )
+    np.testing.assert_array_equal(cleaned[:3], [[10, 20, 29, 29], [0, 0, 19, 19], [90, 40, 9, 9]])
+    assert cleaned[3, 2] < 0  # nothing of it is on the picture
+
+
+def test_the_frame_reaches_half_a_pixel_beyond_its_pixel_centres():
+    points = [[[-0.5, -0.5], [639.5, 479.5], [-0.6, 3], [3, 479.6], [np.nan, 3]]]
+    np.testing.assert_array_equal(
+        geometry.points_in_frame(points, (640, 480)), [[True, True, False, False, False]]
+    )
