@@ -36,8 +36,10 @@ class SpotNetwork:
         keypoints = len(self.spec.schema)
         points_BK2 = np.array([self._points(crop) for crop in crops_BHW3]).reshape(-1, keypoints, 2)
         visible_BK = np.all(np.isfinite(points_BK2), axis=-1)
+        # The targets of msra stand on whole pixels; what a network trained on them gives does not.
+        codec = "udp" if self.spec.codec == "udp" else "dark"
         targets, _ = heatmap.encode(
-            np.nan_to_num(points_BK2), visible_BK, self.spec.input_hw, self.spec.codec, SIGMA
+            np.nan_to_num(points_BK2), visible_BK, self.spec.input_hw, codec, SIGMA
         )
         return targets
 

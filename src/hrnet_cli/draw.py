@@ -584,10 +584,11 @@ def _put_chip(
 
 
 def _around_box(box: Floats, chip: Pixels, size_wh: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return places for a label, best first: above the box, left and right, then below it."""
+    """Return places for a label, best first: above the box, below it, and inside."""
     height, width = chip.shape[:2]
     x1, y1, x2, y2 = np.clip(box, -1e6, 1e6).round().astype(int).tolist()
-    places = ((x1, y1 - height), (x2 - width, y1 - height), (x1, y2), (x2 - width, y2))
+    left, right, above = x1, x2 - width, y1 - height
+    places = ((left, above), (right, above), (left, y2), (right, y2), (left, y1), (right, y1))
     return [
         (max(min(x, size_wh[0] - width), 0), max(min(y, size_wh[1] - height), 0)) for x, y in places
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from hrnet_cli import checkpoint, geometry, heatmap, oks, weights
 from hrnet_cli.config import CODECS, ModelSpec
@@ -197,7 +198,7 @@ class PoseEstimator:
         self.clock = StageClock()
         self.load_summary = load_summary
 
-    def __call__(self, image_HW3: np.ndarray, boxes: "Boxes | np.ndarray") -> Poses:
+    def __call__(self, image_HW3: np.ndarray, boxes: Boxes | npt.ArrayLike) -> Poses:
         """Return the poses of one picture.
 
         Args:
@@ -215,7 +216,7 @@ class PoseEstimator:
         with_area_N = np.all((sizes_N2 > 0) & np.isfinite(sizes_N2), axis=1)
         if not with_area_N.all():
             box = boxes.xyxy_N4[np.flatnonzero(~with_area_N)[0]].tolist()
-            raise ValueError(f"boxes: expected (x1, y1, x2, y2) with x1 < x2 and y1 < y2, got {box}")
+            raise ValueError(f"boxes: expected x1, y1, x2, y2 with x1 < x2 and y1 < y2, got {box}")
         frame = Frame(image_HW3, source="")
         return self.estimate([frame.image_HW3], [boxes])[0]
 

@@ -40,7 +40,9 @@ def coco_result(image_id, box=(1, 2, 20, 30), **fields):
 def refused(path: Path, photo: str = "photo.jpg", **settings) -> InputError:
     """Return the error of a file, wherever it comes up."""
     with pytest.raises(InputError) as caught:
-        load_boxes_file(path, **settings)([make_frame(photo)])
+        detector = load_boxes_file(path, **settings)
+        detector.check_speaks_of([(photo, photo)])
+        detector([make_frame(photo)])
     assert caught.value.exit_code == ExitCode.INPUT
     assert "\n" not in caught.value.message
     assert str(path) in caught.value.message
@@ -179,16 +181,23 @@ class TestNobody:
         )
         assert "told by path or file name" in error.hint
 
-    def test_an_empty_list_speaks_of_no_photo(self, tmp_path):
-        assert "it speaks of no photo" in refused(write(tmp_path, [])).message
+    def test_an_empty_list_means_nobody_anywhere(self, tmp_path):
+        detector = load_boxes_file(write(tmp_path, []))
+        detector.check_speaks_of([("photo.jpg", "photo.jpg")])
+        assert len(detector([make_frame("photo.jpg")])[0]) == 0
 
-    def test_a_photo_not_mentioned_can_be_nobody(self, tmp_path):
-        detector = load_boxes_file(write(tmp_path, [coco_result(1)]), unlisted_is_nobody=True)
-        (boxes,) = detector([make_frame("2.jpg")])
-        assert len(boxes) == 0
-        assert detector.matched == 0
-        assert len(detector([make_frame("1.jpg")])[0]) == 1
-        assert detector.matched == 1
+    @pytest.mark.parametrize("content", [[coco_result(1)], "source,x1,y1,x2,y2\n1.jpg,0,0,9,9"])
+    def test_a_photo_that_lists_of_boxes_do_not_mention_is_nobody(self, tmp_path, content):
+        detector = load_boxes_file(write(tmp_path, content))
+        detector.check_speaks_of([("1.jpg", "1.jpg"), ("2.jpg", "2.jpg")])
+        found = detector([make_frame("1.jpg"), make_frame("2.jpg")])
+        assert [len(boxes) for boxes in found] == [1, 0]
+
+    @pytest.mark.parametrize("content", [[coco_result(1)], record("1.jpg")])
+    def test_a_file_that_mentions_none_of_the_photos_is_an_error(self, tmp_path, content):
+        detector = load_boxes_file(write(tmp_path, content))
+        with pytest.raises(InputError, match=r"has no boxes for photo '2\.jpg'; it speaks of"):
+            detector.check_speaks_of([("2.jpg", "2.jpg"), ("3.jpg", "3.jpg")])
 
 
 class TestMatching:

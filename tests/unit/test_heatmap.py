@@ -114,7 +114,8 @@ def test_unlabelled_and_far_outside_keypoints_draw_nothing(codec):
 # Two heatmap pixels, one sigma, before the first column. For msra that is column -1, since the
 # official int() cuts -1.5 off towards zero.
 @pytest.mark.parametrize(
-    ("codec", "at_rim"), [("msra", np.exp(-1 / 8)), ("dark", np.exp(-1 / 2)), ("udp", np.exp(-1 / 2))]
+    ("codec", "at_rim"),
+    [("msra", np.exp(-1 / 8)), ("dark", np.exp(-1 / 2)), ("udp", np.exp(-1 / 2))],
 )
 def test_a_keypoint_just_outside_still_shows_its_rim(codec, at_rim):
     x, y = np.array([-2, 15]) * heatmap.heatmap_grid_step(INPUT_HW, codec)

@@ -93,8 +93,14 @@ def detect(
         ),
     ] = None,
     max_people: Annotated[
-        int, typer.Option("--max-people", min=1, help="Most people in one photo, the surest.")
-    ] = 300,
+        int | None,
+        typer.Option(
+            "--max-people",
+            min=1,
+            help="Most people in one photo, the surest.",
+            show_default="300; with --boxes none",
+        ),
+    ] = None,
     keypoint_threshold: Annotated[
         float,
         typer.Option(

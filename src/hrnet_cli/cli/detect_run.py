@@ -52,7 +52,7 @@ class DetectOptions:
     class_name: str
     person_threshold: float | None
     iou: float | None
-    max_people: int
+    max_people: int | None
     keypoint_threshold: float
     drop_low: bool
     flip_test: bool
@@ -177,7 +177,7 @@ def _detect(
     from hrnet_cli.sources import read_frames
 
     # The cheap look-up goes first: a misspelt detector is not found out after a download.
-    open_found_detector = _prepare_detector(options)
+    open_found_detector = _prepare_detector(options, plan)
     estimator = _open_estimator(options)
     detector = open_found_detector()
     clock = estimator.clock
@@ -296,7 +296,7 @@ def _open_estimator(options: DetectOptions) -> "PoseEstimator":
     return estimator
 
 
-def _prepare_detector(options: DetectOptions) -> Callable[[], Detector]:
+def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[], Detector]:
     """Find the detector's file, and return what opens it."""
     if options.boxes is not None:
         from hrnet_cli.detectors.boxes_file import load_boxes_file
@@ -308,6 +308,7 @@ def _prepare_detector(options: DetectOptions) -> Callable[[], Detector]:
             iou_threshold=options.iou,
             max_people=options.max_people,
         )
+        boxes.check_speaks_of((photo.source, photo.name) for photo in plan.photos)
         return lambda: boxes
     from hrnet_cli.device import pick_device
 
@@ -320,7 +321,7 @@ def _prepare_detector(options: DetectOptions) -> Callable[[], Detector]:
             else options.person_threshold
         ),
         iou_threshold=defaults.iou_threshold if options.iou is None else options.iou,
-        max_people=options.max_people,
+        max_people=defaults.max_people if options.max_people is None else options.max_people,
         device=pick_device(options.device),
     )
     name, path, trusted = _find_detector(options)

@@ -36,8 +36,8 @@ class BoxesFile:
         person_threshold: Boxes with a lower score are dropped; None keeps all.
         iou_threshold: Of two boxes that overlap more, the less sure is dropped; None keeps all.
         max_people: Most boxes for one picture, the surest; None keeps all.
-        unlisted_is_nobody: A photo the file does not mention has nobody in it, as is usual for
-            COCO results, which do not mention such photos; otherwise it is an error.
+        unlisted_is_nobody: A photo the file does not mention has nobody in it; otherwise it is an
+            error.
     """
 
     name = "boxes-file"
@@ -67,10 +67,18 @@ class BoxesFile:
                 self._by_name[_parts(listing.photo)[-1]].append(index)
         self._photo_of_listing: dict[int, str] = {}
 
-    @property
-    def matched(self) -> int:
-        """Return how many listings were used so far: 0 after a run means the wrong file."""
-        return len(self._photo_of_listing)
+    def check_speaks_of(self, photos: Iterable[tuple[str, str]]) -> None:
+        """Make sure that the file was made for a run's photos.
+
+        Args:
+            photos: (source, output name) of each photo.
+
+        Raises:
+            InputError: It mentions photos, but none of these.
+        """
+        photos = list(photos)
+        if self.listings and all(self._find(source, name, 0) is None for source, name in photos):
+            raise self._not_mentioned(photos[0][0], 0)
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
         """Return the boxes of each frame, in the order of the file.
@@ -82,28 +90,28 @@ class BoxesFile:
         return [self._boxes_of(frame) for frame in frames]
 
     def _boxes_of(self, frame: Frame) -> Boxes:
-        index = self._find(frame)
+        index = self._find(frame.source, frame.name, frame.index)
         if index is None:
             if self.unlisted_is_nobody:
                 return Boxes.empty()
-            raise self._not_mentioned(frame)
+            raise self._not_mentioned(frame.source, frame.index)
         self._claim(index, frame)
         listing = self.listings[index]
         self._check_picture(listing, frame)
         return self._selected(listing.boxes)
 
-    def _find(self, frame: Frame) -> int | None:
+    def _find(self, source: str, name: str, frame_index: int) -> int | None:
         """Return the index of the listing that fits a frame best, None when none does."""
         paths = {
-            _parts(os.path.abspath(frame.source)),  # noqa: PTH100 - links stay as they are named
-            _parts(frame.source),
-            *([_parts(frame.name)] if frame.name else []),
+            _parts(os.path.abspath(source)),  # noqa: PTH100 - links stay as they are named
+            _parts(source),
+            *([_parts(name)] if name else []),
         }
         fits: dict[int, _Fit] = {}
         for index in self._candidates(paths):
             listing = self.listings[index]
             fit = _fit(listing, paths)
-            if fit is not None and listing.frame == frame.index:
+            if fit is not None and listing.frame == frame_index:
                 fits[index] = fit
         if not fits:
             return None
@@ -111,7 +119,7 @@ class BoxesFile:
         best = [index for index, fit in fits.items() if fit == best_fit]
         if any(not _same(self.listings[best[0]], self.listings[other]) for other in best[1:]):
             raise InputError(
-                f"boxes file '{self.path}' has several entries for photo '{frame.source}': "
+                f"boxes file '{self.path}' has several entries for photo '{source}': "
                 f"{', '.join(str(self.listings[index]) for index in best)}",
                 hint="write the photos with their folders, each once",
             )
@@ -169,10 +177,10 @@ class BoxesFile:
             kept = kept[surest[: self.max_people]]
         return boxes[np.sort(kept)]
 
-    def _not_mentioned(self, frame: Frame) -> InputError:
+    def _not_mentioned(self, source: str, frame_index: int) -> InputError:
         shown = ", ".join(str(listing) for listing in self.listings[:_NAMES_SHOWN]) or "no photo"
         more = len(self.listings) - _NAMES_SHOWN
-        photo = f"photo '{frame.source}'" + (f" frame {frame.index}" if frame.index else "")
+        photo = f"photo '{source}'" + (f" frame {frame_index}" if frame_index else "")
         return InputError(
             f"boxes file '{self.path}' has no boxes for {photo}; it speaks of {shown}"
             + (f" and {more} more" if more > 0 else ""),
@@ -187,7 +195,6 @@ def load_boxes_file(
     person_threshold: float | None = None,
     iou_threshold: float | None = None,
     max_people: int | None = None,
-    unlisted_is_nobody: bool = False,
 ) -> BoxesFile:
     """Read a boxes file: JSON Lines as `hrnet` writes them, COCO JSON or CSV.
 
@@ -197,18 +204,22 @@ def load_boxes_file(
         person_threshold: See `BoxesFile`; None keeps the boxes as they are.
         iou_threshold: See `BoxesFile`.
         max_people: See `BoxesFile`.
-        unlisted_is_nobody: See `BoxesFile`.
+
+    Returns:
+        The detector. A photo that the file does not mention has nobody in it where the form of the
+        file cannot say so (CSV, COCO results), and is an error otherwise.
 
     Raises:
         InputError: The file cannot be read, or something in it cannot be used.
     """
+    listings, can_say_nobody = read_listings(path, class_name)
     return BoxesFile(
         path,
-        read_listings(path, class_name),
+        listings,
         person_threshold=person_threshold,
         iou_threshold=iou_threshold,
         max_people=max_people,
-        unlisted_is_nobody=unlisted_is_nobody,
+        unlisted_is_nobody=not can_say_nobody,
     )
 
 

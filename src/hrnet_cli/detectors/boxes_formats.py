@@ -38,8 +38,11 @@ _CORNER_COLUMNS = (("box_x1", "box_y1", "box_x2", "box_y2"), ("x1", "y1", "x2", 
 _SIZE_COLUMNS = (("x", "y", "w", "h"), ("x", "y", "width", "height"))
 
 
-def read_listings(path: Path, class_name: str) -> list[Listing]:
+def read_listings(path: Path, class_name: str) -> tuple[list[Listing], bool]:
     """Return what a boxes file says, picture by picture, in the order of the file.
+
+    Also return whether its form can name a picture with nobody in it: records and COCO annotations
+    can; CSV rows and COCO results, one for each box, cannot.
 
     Args:
         path: The file.
@@ -54,7 +57,7 @@ def read_listings(path: Path, class_name: str) -> list[Listing]:
     if not start:
         raise InputError(f"{owner} is empty", hint=_EXPECTED)
     if start not in "[{":
-        return _from_csv(text, class_name, owner)
+        return _from_csv(text, class_name, owner), False
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
@@ -62,16 +65,16 @@ def read_listings(path: Path, class_name: str) -> list[Listing]:
             raise InputError(
                 f"{owner} is not JSON: line {error.lineno}: {error.msg}", hint=_EXPECTED
             ) from error
-        return [_from_record(*line) for line in _json_lines(text, owner)]
+        return [_from_record(*line) for line in _json_lines(text, owner)], True
     if isinstance(document, dict):
         if "images" in document:
-            return _from_coco_annotations(document, class_name, owner)
-        return [_from_record(document, "line 1", owner)]
+            return _from_coco_annotations(document, class_name, owner), True
+        return [_from_record(document, "line 1", owner)], True
     if document and isinstance(document[0], dict) and "people" in document[0]:
         return [
             _from_record(record, f"entry {number}", owner) for number, record in _numbered(document)
-        ]
-    return _from_coco_results(document, class_name, owner)
+        ], True
+    return _from_coco_results(document, class_name, owner), False
 
 
 def _read_text(path: Path, owner: str) -> str:
