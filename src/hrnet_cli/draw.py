@@ -25,7 +25,6 @@ from hrnet_cli.structures import PersonHeatmaps, Poses
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
 Color = tuple[int, int, int]
-Point = tuple[float, float]
 Connections = tuple[tuple[str, str], ...]
 
 PARTS = ("keypoints", "skeleton", "boxes", "scores", "heatmap")
@@ -47,6 +46,8 @@ LINE_PART, LEAST_LINE_PX = 0.012, 1.25
 POINT_PART, LEAST_POINT_PX = 0.0135, 1.5
 # Schemas with more keypoints have faces and fingers.
 MANY_KEYPOINTS = 50
+# An unsure keypoint is hollow up to this part of its radius.
+HOLLOW_PART = 0.55
 # The dark border on either side of a line, as a part of its width.
 BORDER_PART, LEAST_BORDER_PX = 0.22, 0.7
 # A limb that is not sure is this much thinner, and dashed: the dashes and the gaps are this long,
@@ -56,11 +57,16 @@ UNSURE_WIDTH, DASH_WIDTHS = 0.7, 4.0
 # picture. Keypoints of people smaller than this many digits high have no room for scores.
 TEXT_PART, LEAST_TEXT_PX, MOST_TEXT_PART = 0.022, 8.0, 0.015
 ROOM_FOR_SCORES = 24.0
-# OpenCV rounds widths to whole pixels: thinner lines than these are drawn 2 and 4 times as large
-# and made smaller again.
+# OpenCV smooths edges over more than a pixel: thinner lines than these are drawn 2 and 4 times as
+# large and made smaller again.
 TWOFOLD_PX, FOURFOLD_PX = 4.5, 1.6
 # OpenCV takes coordinates in 1/16 pixel.
 SHIFT = 4
+# What OpenCV draws is wider than asked for by these many pixels, smoothed and not smoothed:
+# measured as the coverage of filled quadrangles of all directions and widths.
+EXCESS_PX = {cv2.LINE_AA: 1.43, cv2.LINE_8: 1.0}
+# The round ends of a limb, seen from its end: half a circle.
+ARC_A2 = np.stack([f(np.linspace(-np.pi / 2, np.pi / 2, 9)) for f in (np.cos, np.sin)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -206,10 +212,10 @@ class _Colors:
 
 
 def _by_sides(schema: KeypointSchema, limbs: Connections, identity: int) -> _Colors:
-    left = {name for name, _ in schema.flip_pairs}
-    right = {name for _, name in schema.flip_pairs}
     if not schema.flip_pairs:
         return _by_chains(schema, limbs, identity)
+    left = {name for name, _ in schema.flip_pairs}
+    right = {name for _, name in schema.flip_pairs}
 
     def color(*names: str) -> Color:
         is_left, is_right = not left.isdisjoint(names), not right.isdisjoint(names)
@@ -413,6 +419,11 @@ class _Canvas:
                 small[top : top + len(part), left : left + part.shape[1]] if small.ndim else 255
             )
 
+    def fill(self, x: int, y: int, width: int, height: int, color: Color) -> None:
+        """Fill a rectangle; what lies outside is cut off."""
+        for layer, value in zip(self.layers, (color, 255), strict=False):
+            layer[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)] = value
+
     def finished(self) -> Pixels:
         """Return the picture; colours at soft edges are freed of the black they were mixed with."""
         if len(self.layers) == 1:
@@ -443,31 +454,37 @@ class _Pen:
         # Making it smaller by 4 smooths enough.
         self._kind = cv2.LINE_AA if zoom < 4 else cv2.LINE_8
 
-    def line(self, start: Point, end: Point, color: Color, width: float) -> None:
-        a, b, thickness = self._fixed(start), self._fixed(end), self._whole(width)
-        for layer, value in zip(self._layers, (color, 255), strict=False):
-            cv2.line(layer, a, b, value, thickness, self._kind, SHIFT)
+    def capsules(
+        self, starts_S2: Floats, ends_S2: Floats, widths_S: Floats, colors: Sequence[Color]
+    ) -> None:
+        """Draw lines with round ends, of any width, in order."""
+        along_S2 = ends_S2 - starts_S2
+        lengths_S1 = np.linalg.norm(along_S2, axis=1, keepdims=True)
+        along_S2 = np.where(lengths_S1 > 0, along_S2 / np.maximum(lengths_S1, 1e-9), (1.0, 0.0))
+        across_S2 = along_S2[:, ::-1] * (-1, 1)
+        arcs_SA2 = ARC_A2[:, :1] * along_S2[:, None] + ARC_A2[:, 1:] * across_S2[:, None]
+        arcs_SA2 *= self._drawn(widths_S)[:, None, None] / 2
+        outlines = np.concatenate([ends_S2[:, None] + arcs_SA2, starts_S2[:, None] - arcs_SA2], 1)
+        for outline, color in zip(self._fixed(outlines), colors, strict=True):
+            for layer, value in zip(self._layers, (color, 255), strict=False):
+                cv2.fillConvexPoly(layer, outline, value, self._kind, SHIFT)
 
-    def disc(self, center: Point, radius: float, color: Color) -> None:
-        at, size = self._fixed(center), round(radius * self._zoom * 2**SHIFT)
-        for layer, value in zip(self._layers, (color, 255), strict=False):
-            cv2.circle(layer, at, size, value, -1, self._kind, SHIFT)
+    def discs(self, centers_D2: Floats, radii_D: Floats, colors: Sequence[Color]) -> None:
+        """Draw filled discs, in order."""
+        centers = self._fixed(centers_D2).tolist()
+        sizes = np.round(self._drawn(2 * radii_D) / 2 * self._zoom * 2**SHIFT).astype(int).tolist()
+        for center, size, color in zip(centers, sizes, colors, strict=True):
+            for layer, value in zip(self._layers, (color, 255), strict=False):
+                cv2.circle(layer, center, size, value, -1, self._kind, SHIFT)
 
-    def frame(self, near: Point, far: Point, color: Color, width: float) -> None:
-        a, b, thickness = self._fixed(near), self._fixed(far), self._whole(width)
-        for layer, value in zip(self._layers, (color, 255), strict=False):
-            cv2.rectangle(layer, a, b, value, thickness, self._kind, SHIFT)
+    def _drawn(self, widths: Floats) -> Floats:
+        """Return the widths to ask OpenCV for."""
+        return np.maximum(widths - EXCESS_PX[self._kind] / self._zoom, 0.1)
 
-    def _whole(self, width: float) -> int:
-        return max(1, round(width * self._zoom))
-
-    def _fixed(self, point: Point) -> tuple[int, int]:
+    def _fixed(self, points: Floats) -> npt.NDArray[np.int32]:
         # Pixel centres are at whole numbers in both the picture and its enlarged part.
-        unit, half = self._zoom * 2**SHIFT, 2 ** (SHIFT - 1)
-        return (
-            round((point[0] - self._origin[0] + 0.5) * unit) - half,
-            round((point[1] - self._origin[1] + 0.5) * unit) - half,
-        )
+        enlarged = (points - self._origin + 0.5) * self._zoom - 0.5
+        return np.round(enlarged * 2**SHIFT).astype(np.int32)
 
 
 def _draw_person(canvas: _Canvas, person: _Person, parts: Collection[str]) -> None:
@@ -486,54 +503,72 @@ def _draw_person(canvas: _Canvas, person: _Person, parts: Collection[str]) -> No
 
 
 def _draw_limbs(pen: _Pen, person: _Person) -> None:
-    strokes = [
-        (start, end, color, width)
-        for (a, b), color in zip(person.limbs, person.colors.limbs, strict=True)
-        if person.shown_K[a] and person.shown_K[b]
-        for start, end, width in _strokes(person, a, b)
-    ]
+    strokes: list[tuple[Floats, Floats, float, Color]] = []
+    for (a, b), color in zip(person.limbs, person.colors.limbs, strict=True):
+        if person.shown_K[a] and person.shown_K[b]:
+            strokes += [(*stroke, color) for stroke in _strokes(person, a, b)]
+    if not strokes:
+        return
+    starts, ends, widths, colors = zip(*strokes, strict=True)
+    starts_S2, ends_S2, widths_S = np.array(starts), np.array(ends), np.array(widths)
     # All borders lie below all colours, so that limbs join without dark seams.
-    for start, end, _, width in strokes:
-        pen.line(start, end, INK, width + 2 * _border(width))
-    for start, end, color, width in strokes:
-        pen.line(start, end, color, width)
+    pen.capsules(starts_S2, ends_S2, widths_S + 2 * _border(widths_S), [INK] * len(colors))
+    pen.capsules(starts_S2, ends_S2, widths_S, colors)
 
 
-def _strokes(person: _Person, a: int, b: int) -> list[tuple[Point, Point, float]]:
+def _strokes(person: _Person, a: int, b: int) -> list[tuple[Floats, Floats, float]]:
     """Return the pieces of a limb and their width: one piece, or dashes where it is not sure."""
     start, end = person.points_K2[a], person.points_K2[b]
     width = float(min(person.widths_K[a], person.widths_K[b]))
     if person.sure_K[a] and person.sure_K[b]:
-        return [(start.tolist(), end.tolist(), width)]
+        return [(start, end, width)]
     width *= UNSURE_WIDTH
     length = float(np.linalg.norm(end - start))
     count = int(np.clip(round(length / (2 * DASH_WIDTHS * width)), 1, 60))
-    ends = np.linspace(start, end, 2 * count).tolist()
+    ends = np.linspace(start, end, 2 * count)
     return [(ends[i], ends[i + 1], width) for i in range(0, 2 * count, 2)]
 
 
 def _draw_keypoints(pen: _Pen, person: _Person) -> None:
-    points, radii, widths = (
-        array.tolist() for array in (person.points_K2, person.radii_K, person.widths_K)
+    shown = np.flatnonzero(person.shown_K)
+    centers_D2, radii_D = person.points_K2[shown], person.radii_K[shown]
+    # Each border covers what lies below, each hollow only its own disc.
+    layers_D3 = np.stack(
+        [
+            radii_D + _border(person.widths_K[shown]),
+            radii_D,
+            np.where(person.sure_K[shown], 0.0, HOLLOW_PART * radii_D),
+        ],
+        axis=1,
     )
-    for k in np.flatnonzero(person.shown_K).tolist():
-        pen.disc(points[k], radii[k] + _border(widths[k]), INK)
-        pen.disc(points[k], radii[k], person.colors.keypoints[k])
-        if not person.sure_K[k]:
-            pen.disc(points[k], radii[k] * 0.55, INK)
+    colors = [color for k in shown.tolist() for color in (INK, person.colors.keypoints[k], INK)]
+    drawn = layers_D3.ravel() > 0
+    pen.discs(
+        np.repeat(centers_D2, 3, axis=0)[drawn],
+        layers_D3.ravel()[drawn],
+        [color for color, is_drawn in zip(colors, drawn.tolist(), strict=True) if is_drawn],
+    )
 
 
-def _border(width: float) -> float:
-    return max(LEAST_BORDER_PX, BORDER_PART * width)
+def _border(widths: Floats) -> Floats:
+    return np.maximum(LEAST_BORDER_PX, BORDER_PART * widths)
 
 
 def _draw_box(canvas: _Canvas, person: _Person) -> None:
     if not np.isfinite(person.box).all():
         return
     limit = 2.0 * canvas.longest
-    x1, y1, x2, y2 = np.clip(person.box, -limit, limit).tolist()
-    width = max(1.0, 0.35 * LINE_PART * person.extent)
-    _Pen(canvas.layers).frame((x1, y1), (x2, y2), person.colors.person, width)
+    x1, y1, x2, y2 = np.clip(person.box, -limit, limit).round().astype(int).tolist()
+    width = max(1, round(0.35 * LINE_PART * person.extent))
+    for near_x, near_y, far_x, far_y in (
+        (x1, y1, x2, y1),
+        (x1, y2, x2, y2),
+        (x1, y1, x1, y2),
+        (x2, y1, x2, y2),
+    ):
+        # The middle of the side lies on the edge of the box.
+        x, y = near_x - width // 2, near_y - width // 2
+        canvas.fill(x, y, far_x - near_x + width, far_y - near_y + width, person.colors.person)
 
 
 def _draw_scores(canvas: _Canvas, people: Sequence[_Person]) -> None:

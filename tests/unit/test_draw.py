@@ -117,7 +117,9 @@ def test_every_palette_draws_every_schema(schema, palette):
 def test_hands_are_coloured_by_finger():
     hand = load_schema("hand21")
     fan = [[100.0, 180.0]] + [
-        [100 + (finger - 2) * step * 9, 150 - step * 35] for finger in range(5) for step in range(4)
+        [100 + (finger - 2) * (step + 1) * 9, 150 - step * 35]
+        for finger in range(5)
+        for step in range(4)
     ]
     drawn = draw_poses(grey(), poses_of(hand, fan), parts=("keypoints",))
     colors = [tuple(drawn[round(y), round(x)].tolist()) for x, y in fan]
@@ -127,7 +129,7 @@ def test_hands_are_coloured_by_finger():
     limbs = draw_poses(grey(), poses_of(hand, fan), parts=("skeleton",))
     for finger in range(5):  # the limb at the wrist belongs to the finger
         x, y = (np.array(fan[0]) * 0.4 + np.array(fan[1 + 4 * finger]) * 0.6).round().astype(int)
-        assert np.abs(limbs[y, x].astype(int) - SEVERAL[finger]).max() <= 16, finger
+        assert np.abs(limbs[y, x].astype(int) - SEVERAL[finger]).max() <= 40, finger  # a thin line
 
 
 def test_connected_keypoints_without_a_fork_are_one_chain():
@@ -183,36 +185,35 @@ def test_the_sides_are_told_apart_with_every_colour_vision(kind):
         assert np.linalg.norm(a - b) > 40
 
 
-def width_across(drawn, background=128):
-    """Width in pixels of what is drawn in the middle row: the sum of its coverage by the ink."""
-    row = drawn[drawn.shape[0] // 2].astype(float)
-    return (np.abs(row - background).max(axis=1) > 20).sum()
-
-
-def test_widths_follow_the_size_of_the_person():
-    widths = {}
-    for extent in (100, 1000, 4000):
-        place = [[300.4, 50], [300.4, 550]]
-        poses = poses_of(LINE, place, extent=extent)
-        widths[extent] = width_across(draw_poses(grey(600, 4000), poses, parts=("skeleton",))[:600])
-    # Colour and border: 1.44 times 0.012 of the person, at least 2.65, and soft edges.
-    assert 3 <= widths[100] <= 5
-    assert abs(widths[1000] - 17.3) <= 2
-    assert abs(widths[4000] - 69) <= 3
+@pytest.mark.parametrize("extent", [60, 300, 1000, 4000])
+def test_widths_and_points_follow_the_size_of_the_person(extent):
+    style = DrawStyle(background="transparent")
+    poses = poses_of(LINE, [[300.4, 150], [300.4, 750]], extent=extent)
+    picture = grey(600, 4000)
+    limb = draw_poses(picture, poses, parts=("skeleton",), style=style)[450, :, 3].sum() / 255
+    point = draw_poses(picture, poses, parts=("keypoints",), style=style)[:450, :, 3].sum() / 255
+    width = max(1.25, 0.012 * extent)
+    radius = max(1.5, 0.0135 * extent)
+    border = max(0.7, 0.22 * width)
+    # What OpenCV draws varies by a quarter pixel with the direction.
+    assert abs(limb - (width + 2 * border)) <= 0.4
+    assert abs(np.sqrt(point / np.pi) - (radius + border)) <= 0.4
 
 
 @pytest.mark.parametrize("width", [1.0, 2.5, 5.0, 12.0])
 def test_sizes_can_be_given_in_pixels(width):
     style = DrawStyle(background="transparent", line_width=width, point_size=3 * width)
-    vertical = poses_of(LINE, [[100.3, 20], [100.3, 180]], extent=60)
+    vertical = poses_of(LINE, [[100.3, 50], [100.3, 150]], extent=60)
     limb = draw_poses(grey(), vertical, parts=("skeleton",), style=style)
-    # The coverage of one row adds up to the width with the border on both sides; OpenCV's own
-    # smoothing widens lines by up to a pixel.
+    # The coverage of one row adds up to the width with the border on both sides. What OpenCV draws
+    # varies by a quarter pixel with the direction.
     expected = width + 2 * max(0.7, 0.22 * width)
-    assert abs(limb[100, :, 3].sum() / 255 - expected) <= 1.1
+    assert abs(limb[100, :, 3].sum() / 255 - expected) <= 0.4
     points = draw_poses(grey(), vertical, parts=("keypoints",), style=style)
     radius = 3 * width + max(0.7, 0.22 * width)
-    assert abs(points[20, :, 3].sum() / 255 - 2 * radius) <= 2.1
+    # Measured as an area, since the row through the middle of a small disc says little.
+    area = points[:100, :, 3].sum() / 255
+    assert abs(np.sqrt(area / np.pi) - radius) <= 0.4
 
 
 @pytest.mark.parametrize("size", [1.0, 2.2, 8.0])  # radii: drawn fourfold, twofold, plainly

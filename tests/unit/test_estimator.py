@@ -14,7 +14,7 @@ from hrnet_cli.errors import ConfigError, ExitCode, WeightsError
 from hrnet_cli.estimator import ModelHints, PoseEstimator, find_model, load_model
 from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.schema import load_schema
-from hrnet_cli.structures import Boxes
+from hrnet_cli.structures import Boxes, PersonHeatmaps, Poses
 
 # Largest error in crop pixels of a spot found by the ideal network. A heatmap pixel is 4 crop
 # pixels: msra looks a quarter of one to the side, so up to 1 is left; the others fit the peak, and
@@ -29,6 +29,17 @@ def make_estimator(codec="udp", **options) -> PoseEstimator:
 
 def make_boxes(*xyxy) -> Boxes:
     return Boxes(np.array(xyxy, np.float32).reshape(-1, 4), np.full(len(xyxy), 0.8))
+
+
+def batches(found: PoseEstimator) -> list[int]:
+    """Return the sizes of the batches the network was given."""
+    assert isinstance(found.runtime, SpotNetwork)
+    return found.runtime.batches
+
+
+def kept(poses: Poses) -> PersonHeatmaps:
+    assert poses.heatmaps is not None
+    return poses.heatmaps
 
 
 def crop_scale(box, input_hw=(128, 96)) -> float:
@@ -99,15 +110,15 @@ def test_the_flip_test_averages_the_maps_of_crop_and_mirrored_crop():
     expected = heatmap.flip_merge(
         network.given[:2], network.given[2:], spec.schema.flip_indices, "msra"
     )
-    assert np.array_equal(poses.heatmaps.heatmaps_NKHW, expected)
+    assert np.array_equal(kept(poses).heatmaps_NKHW, expected)
 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_kept_heatmaps_show_the_spot_at_its_place(codec):
     spot, box = (71.3, 58.6), (40, 30, 100, 110)
     poses = make_estimator(codec, keep_heatmaps=True)(photo_with_spots((160, 120), spot), [box])
-    row, column = np.unravel_index(poses.heatmaps.heatmaps_NKHW[0, 0].argmax(), (32, 24))
-    place = poses.heatmaps.heatmap_to_image_N23[0] @ [column, row, 1]
+    row, column = np.unravel_index(kept(poses).heatmaps_NKHW[0, 0].argmax(), (32, 24))
+    place = kept(poses).heatmap_to_image_N23[0] @ [column, row, 1]
     # The nearest heatmap pixel is at most half of one away: 2 crop pixels and a little for udp.
     assert np.abs(place - spot).max() < 2.2 / crop_scale(box)
 
@@ -121,7 +132,7 @@ def test_crops_of_several_pictures_share_batches():
     people = [2, 0, 3, 1, 1]
     boxes = [make_boxes(*[(5 + j, 5, 65 + j, 55) for j in range(count)]) for count in people]
     poses = found.estimate(images, boxes)
-    assert found.runtime.batches == [4, 3]
+    assert batches(found) == [4, 3]
     assert [len(one) for one in poses] == people
     for number, one in enumerate(poses):
         assert one.boxes is boxes[number]
@@ -141,7 +152,7 @@ def test_a_picture_gives_the_same_alone_and_among_others():
 def test_the_flip_test_gives_the_network_both_halves_of_a_batch_at_once():
     found = make_estimator(batch_size=2, flip_test=True)
     found(photo_with_spots((80, 60), (20, 30)), [(5, 5, 65, 55)] * 3)
-    assert found.runtime.batches == [4, 2]
+    assert batches(found) == [4, 2]
 
 
 @pytest.mark.parametrize("keep_heatmaps", [False, True])
@@ -153,15 +164,15 @@ def test_nobody_costs_no_call(keep_heatmaps):
         assert len(poses) == 0
         assert poses.keypoints_NK2.shape == (0, 17, 2)
         assert poses.heatmaps is None
-    assert found.runtime.batches == []
+    assert batches(found) == []
 
 
 def test_heatmaps_are_kept_for_each_picture_only_when_asked_for():
     images = [photo_with_spots((80, 60), (20, 30)), photo_with_spots((80, 60))]
     boxes = [make_boxes((5, 5, 65, 55), (5, 5, 60, 50)), Boxes.empty()]
     with_people, nobody = make_estimator(keep_heatmaps=True, batch_size=1).estimate(images, boxes)
-    assert with_people.heatmaps.heatmaps_NKHW.shape == (2, 17, 32, 24)
-    assert nobody.heatmaps.heatmaps_NKHW.shape == (0, 17, 32, 24)
+    assert kept(with_people).heatmaps_NKHW.shape == (2, 17, 32, 24)
+    assert kept(nobody).heatmaps_NKHW.shape == (0, 17, 32, 24)
     assert make_estimator().estimate(images, boxes)[0].heatmaps is None
 
 
@@ -248,7 +259,7 @@ def test_the_starter_model_stands_in_for_the_default(offline):
     path, spec = find_model(offline=offline, on_warning=warnings.append)
     assert time.perf_counter() - start < 5
     assert path == weights.stored_path(weights.find_entry("starter"))
-    assert spec.name == "starter"
+    assert spec == weights.find_entry("starter").model_spec()
     (warning,) = warnings
     assert warning.startswith(
         "hrnet-w32-256x192-udp is not on this machine and cannot be fetched;"
@@ -268,7 +279,7 @@ def test_the_starter_model_stands_in_when_the_network_is_silent(monkeypatch):
         _, spec = find_model(on_warning=warnings.append)
     # The deadline, and what a busy machine may add.
     assert time.perf_counter() - start < 3
-    assert spec.name == "starter"
+    assert spec == weights.find_entry("starter").model_spec()
     assert len(warnings) == 1
 
 

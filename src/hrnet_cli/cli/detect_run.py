@@ -200,8 +200,12 @@ def _detect(
                 report.photos += 1
                 report.people += len(poses)
                 advance(report)
-    finally:
-        _say_summary(report, options, clock, written)
+    except BaseException:
+        # Of a run that was cut short it is said what it left behind.
+        if report.photos:
+            _say_summary(report, options, clock, written)
+        raise
+    _say_summary(report, options, clock, written)
     if options.json:
         _print_json(report, options, plan, estimator.spec.name, detector.name, clock, written)
 

@@ -77,7 +77,11 @@ class BoxesFile:
             InputError: It mentions photos, but none of these.
         """
         photos = list(photos)
-        if self.listings and all(self._find(source, name, 0) is None for source, name in photos):
+        if (
+            photos
+            and self.listings
+            and all(self._find(source, name, 0) is None for source, name in photos)
+        ):
             raise self._not_mentioned(photos[0][0], 0)
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
