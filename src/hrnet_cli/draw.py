@@ -42,8 +42,10 @@ LEFT, RIGHT, CENTRE = SKY_BLUE, ORANGE, PALE_LIME
 SEVERAL = (SKY_BLUE, ORANGE, GREEN, YELLOW, PURPLE, VERMILLION, BLUE)
 
 # Sizes as parts of the longer side of the person's box, and their least values in pixels.
-LINE_PART, LEAST_LINE_PX = 0.012, 1.25
-POINT_PART, LEAST_POINT_PX = 0.0135, 1.5
+LINE_PART, LEAST_LINE_PX = 0.015, 1.6
+POINT_PART, LEAST_POINT_PX = 0.016, 1.9
+# The frame of a box is a hair line beside the limbs.
+BOX_PART = 0.004
 # Schemas with more keypoints have faces and fingers.
 MANY_KEYPOINTS = 50
 # An unsure keypoint is hollow up to this part of its radius.
@@ -59,7 +61,7 @@ TEXT_PART, LEAST_TEXT_PX, MOST_TEXT_PART = 0.022, 8.0, 0.015
 ROOM_FOR_SCORES = 24.0
 # OpenCV smooths edges over more than a pixel: thinner lines than these are drawn 2 and 4 times as
 # large and made smaller again.
-TWOFOLD_PX, FOURFOLD_PX = 4.5, 1.6
+TWOFOLD_PX, FOURFOLD_PX = 5.0, 2.0
 # OpenCV takes coordinates in 1/16 pixel.
 SHIFT = 4
 # What OpenCV draws is wider than asked for by these many pixels, smoothed and not smoothed:
@@ -559,7 +561,7 @@ def _draw_box(canvas: _Canvas, person: _Person) -> None:
         return
     limit = 2.0 * canvas.longest
     x1, y1, x2, y2 = np.clip(person.box, -limit, limit).round().astype(int).tolist()
-    width = max(1, round(0.35 * LINE_PART * person.extent))
+    width = max(1, round(BOX_PART * person.extent))
     for near_x, near_y, far_x, far_y in (
         (x1, y1, x2, y1),
         (x1, y2, x2, y2),
@@ -577,13 +579,13 @@ def _draw_scores(canvas: _Canvas, people: Sequence[_Person]) -> None:
     There is room where a label hides neither another label nor a keypoint.
     """
     taken_HW = np.zeros(canvas.image.shape[:2], np.bool_)
-    for person in people:
-        for x, y in person.points_K2[person.shown_K].round().astype(int).tolist():
-            taken_HW[max(y - 1, 0) : max(y + 2, 0), max(x - 1, 0) : max(x + 2, 0)] = True
     most_px = max(LEAST_TEXT_PX + 3, MOST_TEXT_PART * canvas.longest)
     for person in people:
         text_px = round(np.clip(TEXT_PART * person.extent, LEAST_TEXT_PX + 2, most_px))
         _draw_person_score(canvas, person, text_px, taken_HW)
+    for person in people:
+        for x, y in person.points_K2[person.shown_K].round().astype(int).tolist():
+            taken_HW[max(y - 1, 0) : max(y + 2, 0), max(x - 1, 0) : max(x + 2, 0)] = True
     for person in people:
         text_px = round(np.clip(0.8 * TEXT_PART * person.extent, LEAST_TEXT_PX, 0.8 * most_px))
         if person.extent >= ROOM_FOR_SCORES * text_px:

@@ -187,20 +187,16 @@ def test_blur_widths_are_odd_and_in_proportion(rows, kernel):
     assert heatmap.default_blur_kernel(rows) == kernel
 
 
-@untimed
-@given(st.integers(0, 2**32 - 1), st.sampled_from([3, 11, 17]), st.floats(0.01, 100))
-def test_blurring_keeps_the_height_of_each_peak(seed, kernel, height):
-    maps = np.random.default_rng(seed).random((2, 3, 24, 18), np.float32) * np.float32(height)
-    smooth = heatmap.blur(maps, kernel)
-    assert smooth.shape == maps.shape
-    np.testing.assert_allclose(smooth.max(axis=(2, 3)), maps.max(axis=(2, 3)), rtol=1e-5)
-
-
-def test_blurring_is_that_of_a_single_map():
+@pytest.mark.parametrize("kernel", [3, 11, 17])
+@pytest.mark.parametrize("pixel", [(9, 12), (0, 0), (17, 23), (1, 22)])
+def test_blurring_around_a_pixel_is_blurring_the_whole_map(kernel, pixel):
     maps = np.random.default_rng(0).random((2, 3, 24, 18), np.float32)
-    alone = cv2.GaussianBlur(maps[1, 2], (11, 11), 0, borderType=cv2.BORDER_CONSTANT)
-    alone *= maps[1, 2].max() / alone.max()
-    np.testing.assert_allclose(heatmap.blur(maps, 11)[1, 2], alone, rtol=1e-5)
+    near = heatmap.blur_around(maps, np.full((2, 3, 2), pixel), kernel, reach=2)
+    whole = cv2.GaussianBlur(maps[1, 2], (kernel, kernel), 0, borderType=cv2.BORDER_CONSTANT)
+    x, y = pixel
+    rows = np.clip(np.arange(y - 2, y + 3), 0, 23)
+    columns = np.clip(np.arange(x - 2, x + 3), 0, 17)
+    np.testing.assert_allclose(near[1, 2], whole[rows][:, columns], rtol=1e-5)
 
 
 @untimed
@@ -249,7 +245,8 @@ def test_nobody(codec):
     points, scores = heatmap.decode(targets, codec, INPUT_HW)
     assert (points.shape, scores.shape) == ((0, 17, 2), (0, 17))
     assert points.dtype == scores.dtype == np.float32
-    assert heatmap.blur(targets, 11).shape == (0, 17, 64, 48)
+    pixels = np.zeros((0, 17, 2), np.int64)
+    assert heatmap.blur_around(targets, pixels, 11, reach=2).shape == (0, 17, 5, 5)
     assert heatmap.flip_merge(targets, targets, COCO_FLIP, codec).shape == (0, 17, 64, 48)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from hrnet_cli import images
 from hrnet_cli.errors import ExitCode, InputError, OutputError
@@ -35,6 +35,11 @@ def corners():
 def save(path, image, **options):
     Image.fromarray(image).save(path, **options)
     return path
+
+
+def skip_unless_pillow_knows(suffix):
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow cannot read AVIF, which came with 11.3")
 
 
 def names_in(folder):
@@ -63,6 +68,7 @@ UPRIGHT = {
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".avif"])
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_pictures_are_turned_upright_unless_told_otherwise(tmp_path, corners, suffix, orientation):
+    skip_unless_pillow_knows(suffix)
     path = tmp_path / f"photo{suffix}"
     lossless = {".webp": {"lossless": True}, ".avif": {"quality": 100, "subsampling": "4:4:4"}}
     save(path, corners, exif=with_orientation(orientation), **lossless.get(suffix, {}))
@@ -209,7 +215,7 @@ def test_cmyk_jpeg_has_its_colours_and_not_their_opposites(tmp_path, colour):
 
 def test_ycbcr_tiff(tmp_path):
     path = tmp_path / "photo.tif"
-    Image.new("RGB", (4, 4), (200, 100, 50)).convert("YCbCr").save(path)
+    Image.new("RGB", (4, 4), (200, 100, 50)).convert("YCbCr").save(path, compression="jpeg")
     assert np.abs(read_image(path)[0][0, 0].astype(int) - (200, 100, 50)).max() <= 2  # rounding
 
 
@@ -224,6 +230,7 @@ def test_of_an_animation_the_first_picture_counts(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
 def test_every_listed_suffix_can_be_read(tmp_path, suffix):
+    skip_unless_pillow_knows(suffix)
     path = tmp_path / f"photo{suffix}"
     Image.new("L" if suffix == ".pgm" else "1" if suffix == ".pbm" else "RGB", (9, 5)).save(path)
     assert read_image(path)[0].shape == (5, 9, 3)

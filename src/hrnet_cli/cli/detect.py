@@ -180,7 +180,7 @@ def detect(
             sources=tuple(sources),
             out=out,
             format=format_,
-            draw="keypoints,skeleton" if skeleton and not draw else draw,
+            draw=f"keypoints,skeleton,{draw}" if skeleton else draw,
             model=model,
             detector=detector,
             boxes=boxes,

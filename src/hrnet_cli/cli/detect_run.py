@@ -1,6 +1,7 @@
 """What ``hrnet detect`` does, from checked options to written files."""
 
-import json
+import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hrnet_cli.cli import console
-from hrnet_cli.cli.options import parse_list, parse_size
+from hrnet_cli.cli.options import check_choice, parse_list, parse_size
 from hrnet_cli.detectors import DETECTORS, Detector, DetectorSettings, open_detector
 from hrnet_cli.errors import ExitCode, HrnetError, InputError, OutputError, UsageError, WeightsError
 from hrnet_cli.sinks import (
@@ -23,6 +24,7 @@ from hrnet_cli.sinks import (
     open_stream,
     picture_name,
     planned_files,
+    stream_opener,
 )
 from hrnet_cli.stages import StageClock
 
@@ -143,12 +145,9 @@ def check_options(options: DetectOptions) -> None:
     """Raise UsageError for options that contradict each other, before anything heavy loads."""
     formats, parts = options.formats, options.parts
     parse_size(options.input_size)
-    for name, value, allowed in (
-        ("--palette", options.palette, PALETTES),
-        ("--background", options.background, BACKGROUNDS),
-    ):
-        if value not in allowed:
-            raise UsageError(f"{name} is '{value}', expected one of {', '.join(allowed)}")
+    check_choice(options.palette, "--palette", PALETTES)
+    check_choice(options.background, "--background", BACKGROUNDS)
+    _check_numbers(options)
     contradictions = (
         (options.overwrite and options.append, "--overwrite and --append exclude each other"),
         (
@@ -165,6 +164,22 @@ def check_options(options: DetectOptions) -> None:
     for wrong, message in contradictions:
         if wrong:
             raise UsageError(message, hint="leave one of them out")
+    if options.out == STDOUT:
+        stream_opener(formats[0])
+
+
+def _check_numbers(options: DetectOptions) -> None:
+    """Raise UsageError for what the ranges of the command line let through."""
+    for name, value in (
+        ("--person-threshold", options.person_threshold),
+        ("--iou", options.iou),
+        ("--keypoint-threshold", options.keypoint_threshold),
+    ):
+        if value is not None and math.isnan(value):
+            raise UsageError(f"{name} is {value}, expected 0 to 1")
+    for name, value in (("--point-size", options.point_size), ("--line-width", options.line_width)):
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"{name} is {value:g}, expected more than 0 pixels")
 
 
 def _detect(
@@ -263,14 +278,16 @@ def _say_plan(plan: "SourcePlan", options: DetectOptions) -> None:
             "write": targets,
             "skipped": list(plan.skipped),
         }
-        typer.echo(json.dumps(data, ensure_ascii=False))
+        _echo_json(data)
         return
-    for photo in plan.photos:
-        typer.echo(f"read   {photo.source}")
-    for target in targets:
-        typer.echo(f"write  {target}")
-    for name in plan.skipped:
-        typer.echo(f"skip   {name}")
+    lines = [
+        *(f"read   {photo.source}" for photo in plan.photos),
+        *(f"write  {target}" for target in targets),
+        *(f"skip   {name}" for name in plan.skipped),
+    ]
+    for line in lines:
+        # As bytes: names need not be UTF-8.
+        typer.echo(os.fsencode(line))
 
 
 def _open_estimator(options: DetectOptions) -> "PoseEstimator":
@@ -342,7 +359,8 @@ def _find_detector(options: DetectOptions) -> tuple[str, Path | None, bool]:
     if name == "whole-image":
         return name, None, True
     path = Path(name)
-    if path.exists():
+    # A folder that happens to have the name of a detector is not meant.
+    if path.is_file() or path.name.endswith("_openvino_model"):
         return path.stem, path, weights.is_listed_detector(path)
     entry = weights.find_entry(name)
     if entry.kind != "detector":
@@ -491,7 +509,13 @@ def _print_json(
         "seconds": round(report.seconds, 3),
         "stages": {name: round(seconds, 4) for name, seconds in clock.seconds.items()},
     }
-    typer.echo(json.dumps(data, ensure_ascii=False))
+    _echo_json(data)
+
+
+def _echo_json(data: dict[str, Any]) -> None:
+    from hrnet_cli.sinks.record import to_json
+
+    typer.echo(to_json(data))
 
 
 def _count(number: int, one: str, several: str = "") -> str:

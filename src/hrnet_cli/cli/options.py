@@ -60,11 +60,12 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) % 32 == 0 for part in parts):
+    sizes = [int(part) for part in parts if part.isdecimal()]
+    if not len(parts) == len(sizes) == 2 or any(size == 0 or size % 32 for size in sizes):
         raise UsageError(
             f"--input is '{text}', expected HEIGHTxWIDTH, both multiples of 32, such as 256x192"
         )
-    return int(parts[0]), int(parts[1])
+    return sizes[0], sizes[1]
 
 
 def parse_list(text: str, option: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
@@ -81,6 +82,15 @@ def parse_list(text: str, option: str, allowed: tuple[str, ...]) -> tuple[str, .
             hint=_nearest(unknown, allowed),
         )
     return words
+
+
+def check_choice(text: str, option: str, allowed: tuple[str, ...]) -> None:
+    """Raise UsageError when an option is none of the allowed words."""
+    if text not in allowed:
+        raise UsageError(
+            f"{option} is '{text}', expected one of {', '.join(allowed)}",
+            hint=_nearest([text], allowed),
+        )
 
 
 def _nearest(unknown: list[str], allowed: tuple[str, ...]) -> str:

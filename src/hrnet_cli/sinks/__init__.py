@@ -144,6 +144,15 @@ def open_stream(name: str, stream: BinaryIO, info: RunInfo) -> Sink:
         UsageError: The format is not known, or is no stream.
         OutputError: The stream cannot be written.
     """
+    return stream_opener(name)(stream, info)
+
+
+def stream_opener(name: str) -> Callable[[BinaryIO, RunInfo], Sink]:
+    """Return what starts writing one format to a stream.
+
+    Raises:
+        UsageError: The format is not known, or is no stream.
+    """
     opener = _format(name).open_stream
     if opener is None:
         streams = [key for key, value in SINKS.items() if value.open_stream is not None]
@@ -151,7 +160,7 @@ def open_stream(name: str, stream: BinaryIO, info: RunInfo) -> Sink:
             f"format '{name}' cannot be streamed, expected one of {', '.join(streams)}",
             hint="name a folder with --out",
         )
-    return opener(stream, info)
+    return opener
 
 
 def picture_name(name: str, *, transparent: bool = False) -> str:
