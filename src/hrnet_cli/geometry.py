@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+SMALLEST_CROP_PX = 1e-3
 # From so many people on, in pictures of at most so many pixels, crops are warped in four channels.
 FOUR_CHANNEL_PEOPLE = 4
 FOUR_CHANNEL_PIXELS = 16_000_000
@@ -128,7 +129,8 @@ def crop_boxes(
     xyxy = np.asarray(xyxy_N4, dtype=np.float64).reshape(-1, 4)
     size_N2 = xyxy[:, 2:] - xyxy[:, :2]
     ratio = input_hw[1] / input_hw[0]
-    width_N = np.maximum(size_N2[:, 0], size_N2[:, 1] * ratio)
+    # A box without area still gets a crop, however small: a matrix needs an inverse.
+    width_N = np.maximum(np.maximum(size_N2[:, 0], size_N2[:, 1] * ratio), SMALLEST_CROP_PX)
     return xyxy[:, :2] + size_N2 / 2, np.stack([width_N, width_N / ratio], axis=1) * padding
 
 
@@ -178,7 +180,9 @@ def crop_matrices(
 
 def invert_affines(matrices_N23: Array) -> Array:
     """Return the inverse maps of (N, 2, 3) affine maps."""
-    inverse_N22 = np.linalg.inv(matrices_N23[:, :, :2]).astype(np.float64, copy=False)
+    a_N, b_N, c_N, d_N = matrices_N23[:, :, :2].reshape(-1, 4).T
+    adjugate_4N = np.stack((d_N, -b_N, -c_N, a_N))
+    inverse_N22 = (adjugate_4N / (a_N * d_N - b_N * c_N)).T.reshape(-1, 2, 2)
     return np.concatenate([inverse_N22, -(inverse_N22 @ matrices_N23[:, :, 2:])], axis=2)
 
 
@@ -217,10 +221,16 @@ def warp_crops(
     wide = several and image_HW3.shape[0] * image_HW3.shape[1] <= FOUR_CHANNEL_PIXELS
     source = cv2.cvtColor(image_HW3, cv2.COLOR_RGB2RGBA) if wide else image_HW3
     crops_NHWC = np.empty((len(crop_to_image_N23), height, width, source.shape[2]), np.uint8)
-    for crop, inverse in zip(crops_NHWC, crop_to_image_N23, strict=True):
+    first_N2, end_N2 = _touched_parts(image_HW3, crop_to_image_N23, input_hw)
+    crop_to_part_N23 = crop_to_image_N23 - first_N2[:, :, None] * np.array([0, 0, 1])
+    parts = zip(crops_NHWC, crop_to_part_N23, first_N2.tolist(), end_N2.tolist(), strict=True)
+    for crop, crop_to_part, (x1, y1), (x2, y2) in parts:
+        if x1 >= x2 or y1 >= y2:
+            crop[:] = 0
+            continue
         cv2.warpAffine(
-            source,
-            inverse,
+            source[y1:y2, x1:x2],
+            crop_to_part,
             (width, height),
             dst=crop,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -230,3 +240,21 @@ def warp_crops(
         return crops_NHWC
     tall = cv2.cvtColor(crops_NHWC.reshape(-1, width, 4), cv2.COLOR_RGBA2RGB)
     return np.asarray(tall, np.uint8).reshape(-1, height, width, 3)
+
+
+def _touched_parts(
+    image_HW3: npt.NDArray[np.uint8], crop_to_image_N23: Array, input_hw: tuple[int, int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the first (x, y) of the rectangle of the picture that each crop reads, and its end.
+
+    OpenCV 4 refuses sources of 32767 pixels a side, and OpenCV 5 counts positions in float32, which
+    are exact while small. One pixel of margin keeps the interpolation at the rim the same.
+    """
+    height, width = input_hw
+    corners_42 = np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=np.float64)
+    corners_N42 = np.broadcast_to(corners_42, (len(crop_to_image_N23), 4, 2))
+    reached_N42 = apply_affines(corners_N42, crop_to_image_N23)
+    size_2 = (image_HW3.shape[1], image_HW3.shape[0])
+    first_N2 = np.clip(np.floor(reached_N42.min(axis=1)) - 1, 0, size_2)
+    end_N2 = np.clip(np.ceil(reached_N42.max(axis=1)) + 2, 0, size_2)
+    return first_N2.astype(np.int64), end_N2.astype(np.int64)

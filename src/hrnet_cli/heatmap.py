@@ -115,8 +115,7 @@ def decode(
     elif codec == "dark":
         refined_NK2 = refine_dark(heatmaps_NKHW, peaks_NK2, kernel)
     else:
-        refined_NK2 = refine_udp(heatmaps_NKHW, peaks_NK2, kernel)
-    refined_NK2 = np.where((scores_NK > 0)[..., None], refined_NK2, 0)
+        refined_NK2 = refine_udp(heatmaps_NKHW, peaks_NK2, kernel) * (scores_NK > 0)[..., None]
     return (refined_NK2 * heatmap_grid_step(input_hw, codec)).astype(np.float32), scores_NK
 
 
@@ -133,11 +132,12 @@ def find_peaks(heatmaps_NKHW: Floats) -> tuple[Ints, Floats]:
         value is above 0 (official `get_max_preds`); values (N, K).
     """
     people, keypoints, height, width = heatmaps_NKHW.shape
-    flat_NKP = heatmaps_NKHW.reshape(people, keypoints, height * width)
-    index_NK = flat_NKP.argmax(axis=2) if flat_NKP.size else np.zeros((people, keypoints), int)
-    scores_NK = np.take_along_axis(flat_NKP, index_NK[..., None], axis=2)[..., 0]
-    peaks_NK2 = np.stack([index_NK % width, index_NK // width], axis=-1)
-    return np.where((scores_NK > 0)[..., None], peaks_NK2, 0).astype(np.int64), scores_NK
+    maps_MP = heatmaps_NKHW.reshape(people * keypoints, height * width)
+    index_M = maps_MP.argmax(axis=1)
+    scores_M = maps_MP[np.arange(len(maps_MP)), index_M]
+    rows_M, columns_M = np.divmod(index_M * (scores_M > 0), width)
+    peaks_M2 = np.stack((columns_M, rows_M), axis=-1)
+    return peaks_M2.reshape(people, keypoints, 2), scores_M.reshape(people, keypoints)
 
 
 def refine_quarter(heatmaps_NKHW: Floats, peaks_NK2: Ints) -> Floats:
@@ -152,10 +152,11 @@ def refine_quarter(heatmaps_NKHW: Floats, peaks_NK2: Ints) -> Floats:
     values = np.ravel(heatmaps_NKHW)
     # Peaks on a rim read some other pixel, without effect.
     pixel_NK = (_first_pixels(heatmaps_NKHW) + y_NK * width + x_NK) * inner_NK + width * ~inner_NK
-    slope_x_NK = values[pixel_NK + 1] - values[pixel_NK - 1]
-    slope_y_NK = values[pixel_NK + width] - values[pixel_NK - width]
-    steps_NK2 = np.sign(np.stack([slope_x_NK, slope_y_NK], axis=-1)) * inner_NK[..., None]
-    return (peaks_NK2 + np.float32(0.25) * steps_NK2).astype(np.float32)
+    refined_NK2 = peaks_NK2.astype(np.float32)
+    for axis, step in ((0, 1), (1, width)):
+        slope_NK = values[pixel_NK + step] - values[pixel_NK - step]
+        refined_NK2[..., axis] += np.sign(slope_NK) * (np.float32(0.25) * inner_NK)
+    return refined_NK2
 
 
 def refine_dark(heatmaps_NKHW: Floats, peaks_NK2: Ints, blur_kernel: int) -> Floats:

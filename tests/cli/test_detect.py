@@ -12,7 +12,6 @@ import sys
 import time
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 import torch
@@ -168,9 +167,8 @@ def test_the_starter_model_writes_a_record_and_a_picture_and_says_where(hrnet):
 def test_each_photo_has_its_record_people_or_not(hrnet):
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         draw_photo(f"set/{name}")
-    boxes = write_boxes(
-        "boxes.jsonl", {"a.jpg": [[2, 2, 40, 60], [5, 5, 30, 30]], "b.jpg": [], "c.jpg": [[-9, -9, 20, 30]]}
-    )  # fmt: skip
+    two, partly_outside = [[2, 2, 40, 60], [5, 5, 30, 30]], [[-9, -9, 20, 30]]
+    boxes = write_boxes("boxes.jsonl", {"a.jpg": two, "b.jpg": [], "c.jpg": partly_outside})
     result = hrnet("set", "--boxes", boxes, "--format", FORMATS)
     assert [len(record["people"]) for record in records()] == [2, 0, 1]
     assert [record["source"] for record in records()] == [f"set/{n}.jpg" for n in "abc"]
@@ -274,9 +272,8 @@ def test_a_stream_is_pure_json_lines(hrnet):
 
 def test_a_stream_may_be_csv(hrnet):
     draw_photo("photo.jpg")
-    rows = list(
-        csv.DictReader(io.StringIO(hrnet("photo.jpg", "--out", "-", "--format", "csv").stdout))
-    )
+    result = hrnet("photo.jpg", "--out", "-", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert {row["source"] for row in rows} == {"photo.jpg"}
 
 
@@ -350,11 +347,7 @@ def test_existing_output_is_refused_untouched(hrnet):
     draw_photo("a.jpg")
     hrnet("a.jpg", "--format", FORMATS, "--skeleton")
     before = contents("hrnet-out")
-    for words in (
-        ["--format", "jsonl"],
-        ["--format", "openpose"],
-        ["--skeleton", "--format", "csv"],
-    ):
+    for words in (["--format", "jsonl"], ["--format", "openpose"], ["--draw", "boxes"]):
         result = hrnet("a.jpg", *words, code=ExitCode.OUTPUT)
         assert re.fullmatch(
             r"error: 'hrnet-out/\S+'( and 1 more)? would be overwritten", errors_of(result)[0]
@@ -502,28 +495,11 @@ def test_contradictions_and_misspellings_end_before_anything_loads(
 @pytest.mark.parametrize(
     "words",
     ["--batch-size 0", "--max-people 0", "--person-threshold 2", "--iou -1", "--max-megapixels 0",
-     "--keypoint-threshold 1.5", "--no-such-option", "--point-size -1"],
+     "--keypoint-threshold 1.5", "--iou nan", "--point-size 0", "--line-width nan", "--no-such"],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(hrnet, words):
     result = hrnet("gone.jpg", *words.split(), code=ExitCode.USAGE, defaults=False)
-    assert words.split()[0] in click.unstyle(result.stderr)
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("--person-threshold nan", "0 to 1"),
-        ("--iou nan", "0 to 1"),
-        ("--keypoint-threshold nan", "0 to 1"),
-        ("--point-size 0", "more than 0 pixels"),
-        ("--line-width nan", "more than 0 pixels"),
-        ("--line-width inf", "more than 0 pixels"),
-    ],
-)
-def test_numbers_that_make_no_sense_are_refused(hrnet, words, expected):
-    option, value = words.split()
-    result = hrnet("gone.jpg", option, value, code=ExitCode.USAGE, defaults=False)
-    assert errors_of(result) == [f"error: {option} is {value}, expected {expected}"]
+    assert words.split()[0] in result.stderr
 
 
 def test_an_unknown_model_is_refused(hrnet):
@@ -610,7 +586,7 @@ def write_ordinary_photos(folder: Path) -> dict[str, tuple[int, int]]:
         "cmyk.jpg": drawn.convert("CMYK"),
         "1x1.png": drawn.resize((1, 1)),
         "3000x2.png": drawn.resize((3000, 2)),
-        "två bilder – 写真.webp": drawn,
+        "två bilder 写真.webp": drawn,
         "UPPER.JPG": drawn,
     }
     folder.mkdir()
@@ -900,6 +876,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(model):
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
         assert json.loads(process.stdout.readline())["source"] == "set/0.jpg"
         process.stdout.close()
         stderr = process.stderr.read()
@@ -915,16 +893,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(model):
 @pytest.mark.parametrize("words", [[], ["detect"]])
 def test_without_arguments_the_help_is_shown(words):
     result = RUNNER.invoke(app, words)
-    assert result.exit_code in (ExitCode.OK, ExitCode.USAGE)
-    shown = click.unstyle(result.output)
+    assert result.exit_code == ExitCode.USAGE
+    shown = result.output
     assert "Usage: " in shown
     assert ("download-weights" if not words else "--skeleton") in shown
 
 
 def test_help_shows_examples_and_exit_codes():
-    shown = click.unstyle(RUNNER.invoke(app, ["detect", "--help"]).stdout)
+    shown = RUNNER.invoke(app, ["detect", "--help"]).stdout
     assert "hrnet detect photo.jpg --skeleton\n" in shown
-    shown = click.unstyle(RUNNER.invoke(app, ["--help"]).stdout)
+    shown = RUNNER.invoke(app, ["--help"]).stdout
     for code in ExitCode:
         assert re.search(rf"\b{int(code)}\b", shown)
 
@@ -932,7 +910,7 @@ def test_help_shows_examples_and_exit_codes():
 def test_an_unknown_command_is_refused():
     result = RUNNER.invoke(app, ["detekt", "photo.jpg"])
     assert result.exit_code == ExitCode.USAGE
-    assert "detekt" in click.unstyle(result.stderr)
+    assert "detekt" in result.stderr
 
 
 def test_a_bug_is_not_dressed_up_as_a_users_mistake(hrnet, monkeypatch, model):
@@ -950,9 +928,8 @@ def test_a_bug_is_not_dressed_up_as_a_users_mistake(hrnet, monkeypatch, model):
 
 def test_the_default_detector_offline_says_how_to_do_without(hrnet):
     draw_photo("a.jpg")
-    result = hrnet(
-        "a.jpg", "--model", "starter", "--offline", code=ExitCode.WEIGHTS, defaults=False
-    )
+    words = ["a.jpg", "--model", "starter", "--offline"]
+    result = hrnet(*words, code=ExitCode.WEIGHTS, defaults=False)
     assert f"the file of '{weights.DEFAULT_DETECTOR}', is missing" in errors_of(result)[0]
     for way in ("--boxes FILE", "--detector FILE", "--detector whole-image"):
         assert way in result.stderr

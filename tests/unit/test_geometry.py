@@ -179,12 +179,32 @@ def test_a_dot_is_found_in_the_turned_crop_where_the_matrix_says(codec):
         np.testing.assert_allclose(centroid, expected, atol=0.03)
 
 
-def test_people_are_cropped_as_if_alone():
-    image = ramp(200, 220)
-    to_crop = matrices_of([[10, 10, 60, 150], [500, 500, 600, 600], [-30, -30, 400, 300]], "udp")
+@pytest.mark.parametrize("people", [1, 3, geometry.FOUR_CHANNEL_PEOPLE, 9])
+def test_people_are_cropped_as_if_alone(people):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (200, 220, 3), np.uint8)
+    centers, heights = rng.uniform(-50, 250, (people, 2)), rng.uniform(20, 500, (people, 1))
+    centers[0] = 900  # beside the picture
+    sizes, angles = heights * [0.75, 1], rng.uniform(-90, 90, people)
+    to_crop = geometry.crop_matrices(centers, sizes, INPUT_HW, "udp", angles)
     together = geometry.warp_crops(image, to_crop, INPUT_HW)
-    alone = [geometry.warp_crops(image, to_crop[n : n + 1], INPUT_HW)[0] for n in range(3)]
+    alone = [geometry.warp_crops(image, to_crop[n : n + 1], INPUT_HW)[0] for n in range(people)]
     np.testing.assert_array_equal(together, alone)
+    assert together.flags.c_contiguous
+
+
+@pytest.mark.parametrize("people", [1, geometry.FOUR_CHANNEL_PEOPLE])
+def test_pictures_wider_than_opencv_takes_are_cropped_as_exactly_as_small_ones(people):
+    # OpenCV 4 ends at 32766 pixels a side.
+    image = np.random.default_rng(0).integers(0, 256, (64, 40_000, 3), np.uint8)
+    cut = image[:, 39_000:]
+    sizes, input_hw = np.repeat([[45.3, 60.4]], people, axis=0), (256, 192)
+    centers = np.repeat([[500.3, 30.2]], people, axis=0)
+    near = geometry.crop_matrices(centers, sizes, input_hw, "msra")
+    far = geometry.crop_matrices(centers + (39_000, 0), sizes, input_hw, "msra")
+    equal = geometry.warp_crops(image, far, input_hw) == geometry.warp_crops(cut, near, input_hw)
+    # Positions counted from the picture's edge would round 1 value in 20 differently.
+    assert equal.mean() > 0.999
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -133,13 +133,13 @@ def detect(
     point_size: Annotated[
         float | None,
         typer.Option(
-            "--point-size", min=0, help="Radius in pixels.", show_default="from the person's size"
+            "--point-size", min=0.1, help="Radius in pixels.", show_default="from the person's size"
         ),
     ] = None,
     line_width: Annotated[
         float | None,
         typer.Option(
-            "--line-width", min=0, help="Width in pixels.", show_default="from the person's size"
+            "--line-width", min=0.1, help="Width in pixels.", show_default="from the person's size"
         ),
     ] = None,
     recursive: Annotated[

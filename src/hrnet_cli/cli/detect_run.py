@@ -1,6 +1,5 @@
 """What ``hrnet detect`` does, from checked options to written files."""
 
-import math
 import os
 import sys
 import time
@@ -147,7 +146,6 @@ def check_options(options: DetectOptions) -> None:
     parse_size(options.input_size)
     check_choice(options.palette, "--palette", PALETTES)
     check_choice(options.background, "--background", BACKGROUNDS)
-    _check_numbers(options)
     contradictions = (
         (options.overwrite and options.append, "--overwrite and --append exclude each other"),
         (
@@ -165,21 +163,8 @@ def check_options(options: DetectOptions) -> None:
         if wrong:
             raise UsageError(message, hint="leave one of them out")
     if options.out == STDOUT:
-        stream_opener(formats[0])
-
-
-def _check_numbers(options: DetectOptions) -> None:
-    """Raise UsageError for what the ranges of the command line let through."""
-    for name, value in (
-        ("--person-threshold", options.person_threshold),
-        ("--iou", options.iou),
-        ("--keypoint-threshold", options.keypoint_threshold),
-    ):
-        if value is not None and math.isnan(value):
-            raise UsageError(f"{name} is {value}, expected 0 to 1")
-    for name, value in (("--point-size", options.point_size), ("--line-width", options.line_width)):
-        if value is not None and not 0 < value < math.inf:
-            raise UsageError(f"{name} is {value:g}, expected more than 0 pixels")
+        for name in formats:
+            stream_opener(name)
 
 
 def _detect(

@@ -1,0 +1,64 @@
+"""The command starts at once, and its options change only on purpose."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from typer.main import get_command
+
+from hrnet_cli import __version__
+from hrnet_cli.cli import app
+
+OPTIONS = Path(__file__).parents[1] / "data" / "options.txt"
+HEAVY = {"torch", "torchvision", "cv2", "numpy", "pycocotools", "ultralytics", "PIL", "requests"}
+REGENERATE = "was that meant? then run `python tests/cli/test_startup.py` and commit what changes"
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+
+
+def options_text() -> str:
+    """Return every command, option and argument, one a line."""
+    root = get_command(app)
+    commands = root.commands  # type: ignore[attr-defined]
+    lines = [
+        " ".join((name, "/".join((*parameter.opts, *parameter.secondary_opts))))
+        for name, command in (("hrnet", root), *sorted(commands.items()))
+        for parameter in command.params
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def test_the_command_line_loads_nothing_heavy():
+    code = "import json, sys, hrnet_cli.cli; print(json.dumps(sorted(sys.modules)))"
+    loaded = {name.split(".")[0] for name in json.loads(python("-c", code).stdout)}
+    assert "typer" in loaded
+    assert not loaded & HEAVY
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import json, sys\n"
+        "from hrnet_cli.cli import app\n"
+        "app(['detect', '--help'], standalone_mode=False)\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    shown, modules = python("-c", code).stdout.rsplit("\n", 2)[:2]
+    assert "--skeleton" in shown
+    assert not {name.split(".")[0] for name in json.loads(modules)} & HEAVY
+
+
+def test_the_module_runs_as_a_program():
+    assert python("-m", "hrnet_cli", "--version").stdout == f"hrnet {__version__}\n"
+
+
+def test_options_change_only_on_purpose():
+    assert options_text() == OPTIONS.read_text(encoding="utf-8"), REGENERATE
+
+
+if __name__ == "__main__":
+    OPTIONS.write_text(options_text(), encoding="utf-8")
