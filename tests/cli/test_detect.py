@@ -474,7 +474,7 @@ def test_names_that_are_not_utf8_cost_nothing(hrnet, words):
          "did you mean 'skeleton'?"),
         ("--palette side", "--palette is 'side', expected one of sides, people, limbs",
          "did you mean 'sides'?"),
-        ("--background blak", "--background is 'blak', expected one of photo, black, transparent",
+        ("--background blackk", "--background is 'blackk', expected one of photo, black",
          "did you mean 'black'?"),
         ("--input 256", "--input is '256', expected HEIGHTxWIDTH, both multiples of 32", ""),
         ("--input 0x192", "--input is '0x192', expected HEIGHTxWIDTH", ""),

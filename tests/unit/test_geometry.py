@@ -201,7 +201,7 @@ def test_pictures_wider_than_opencv_takes_are_cropped_as_exactly_as_small_ones(p
     sizes, input_hw = np.repeat([[45.3, 60.4]], people, axis=0), (256, 192)
     centers = np.repeat([[500.3, 30.2]], people, axis=0)
     near = geometry.crop_matrices(centers, sizes, input_hw, "msra")
-    far = geometry.crop_matrices(centers + (39_000, 0), sizes, input_hw, "msra")
+    far = geometry.crop_matrices(centers + np.array([39_000, 0]), sizes, input_hw, "msra")
     equal = geometry.warp_crops(image, far, input_hw) == geometry.warp_crops(cut, near, input_hw)
     # Positions counted from the picture's edge would round 1 value in 20 differently.
     assert equal.mean() > 0.999
