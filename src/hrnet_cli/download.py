@@ -278,7 +278,12 @@ def _plain_reason(error: "RequestException") -> str:
     inner = error.args[0] if error.args else error
     text = str(getattr(inner, "reason", None) or inner)
     text = re.sub(r"^.*?(?:Connection\w*|Error)?\([^)]*\): ", "", text)
-    return re.sub(r"^.*: \[Errno -?\d+\] ", "", text) or type(error).__name__
+    text = re.sub(r"^.*: \[Errno -?\d+\] ", "", text)
+    # The wrappers' closing brackets, without their opening ones.
+    surplus = max(0, text.count(")") - text.count("("))
+    return (text[: len(text) - surplus] if text.endswith(")" * surplus) else text) or type(
+        error
+    ).__name__
 
 
 def _check_answer(

@@ -240,9 +240,11 @@ class PoseEstimator:
             centers, sizes, self.spec.input_hw, self.spec.codec
         )
         picture_of_person = np.repeat(np.arange(len(images)), people)
+        # With the flip test each person takes two places in a batch.
+        people_per_pass = max(1, self.batch_size // 2) if self.flip_test else self.batch_size
         batches = [_Batch.nobody(len(self.spec.schema))] + [
             self._estimate_batch(images, picture_of_person[span], image_to_crop_N23[span])
-            for span in _spans(len(picture_of_person), self.batch_size)
+            for span in _spans(len(picture_of_person), people_per_pass)
         ]
         points_NK2 = np.concatenate([batch.points_BK2 for batch in batches])
         scores_NK = np.concatenate([batch.scores_BK for batch in batches])

@@ -44,20 +44,27 @@ def detect_poses(
 
 
 def _chunks(frames: Iterable[Frame], clock: StageClock) -> Iterator[list[Frame]]:
+    """Yield frames in groups; the frames before an error while reading come before the error."""
     iterator = iter(frames)
+    chunk: list[Frame] = []
+    pixels = 0
     while True:
-        chunk: list[Frame] = []
-        pixels = 0
-        with clock.stage("read"):
-            while len(chunk) < CHUNK_FRAMES and pixels < CHUNK_PIXELS:
+        try:
+            with clock.stage("read"):
                 frame = next(iterator, None)
-                if frame is None:
-                    break
-                chunk.append(frame)
-                pixels += frame.image_HW3.shape[0] * frame.image_HW3.shape[1]
-        if not chunk:
+        except InputError:
+            if chunk:
+                yield chunk
+            raise
+        if frame is not None:
+            chunk.append(frame)
+            pixels += frame.image_HW3.shape[0] * frame.image_HW3.shape[1]
+        full = len(chunk) == CHUNK_FRAMES or pixels >= CHUNK_PIXELS
+        if chunk and (full or frame is None):
+            yield chunk
+            chunk, pixels = [], 0
+        if frame is None:
             return
-        yield chunk
 
 
 def _boxes_of(

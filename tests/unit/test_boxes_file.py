@@ -39,10 +39,14 @@ def coco_result(image_id, box=(1, 2, 20, 30), **fields):
 
 def refused(path: Path, photo: str = "photo.jpg", **settings) -> InputError:
     """Return the error of a file, wherever it comes up."""
-    with pytest.raises(InputError) as caught:
+
+    def use() -> None:
         detector = load_boxes_file(path, **settings)
         detector.check_speaks_of([(photo, photo)])
         detector([make_frame(photo)])
+
+    with pytest.raises(InputError) as caught:
+        use()
     assert caught.value.exit_code == ExitCode.INPUT
     assert "\n" not in caught.value.message
     assert str(path) in caught.value.message

@@ -150,7 +150,7 @@ def test_a_picture_gives_the_same_alone_and_among_others():
 
 
 def test_the_flip_test_gives_the_network_both_halves_of_a_batch_at_once():
-    found = make_estimator(batch_size=2, flip_test=True)
+    found = make_estimator(batch_size=4, flip_test=True)
     found(photo_with_spots((80, 60), (20, 30)), [(5, 5, 65, 55)] * 3)
     assert batches(found) == [4, 2]
 

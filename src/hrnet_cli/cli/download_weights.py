@@ -12,6 +12,7 @@ import typer
 
 from hrnet_cli import weights
 from hrnet_cli.cli.console import err, out, say, say_error
+from hrnet_cli.cli.options import QuietOption
 from hrnet_cli.config import WeightsEntry
 from hrnet_cli.download import Progress, file_sha256, hash_fits
 from hrnet_cli.errors import InputError, UsageError, WeightsError
@@ -58,7 +59,7 @@ def download_weights(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Fetch again what is already there.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
+    quiet: QuietOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the list, or what was done, as JSON on stdout.")
     ] = False,
