@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 SMALLEST_CROP_PX = 1e-3
-# From so many people on, in pictures of at most so many pixels, crops are warped in four channels.
-FOUR_CHANNEL_PEOPLE = 4
-FOUR_CHANNEL_PIXELS = 16_000_000
+# OpenCV 5 warps four channels 1.6 times as fast as three, to the same values: worth a copy of what
+# a crop reads, while that is at most so many times the crop (benchmarks/crop_and_decode.py).
+FOUR_CHANNEL_RATIO = 8
 
 Array = npt.NDArray[np.float64]
 Numbers = npt.ArrayLike
@@ -213,33 +213,35 @@ def warp_crops(
         (N, height, width, 3) uint8 in the colour order of the picture. Mean and standard
         deviation are the network's business, so that bytes travel, not floats.
     """
-    height, width = input_hw
+    crops_NHW3 = np.empty((len(image_to_crop_N23), *input_hw, 3), np.uint8)
     crop_to_image_N23 = invert_affines(image_to_crop_N23)
-    # OpenCV warps four channels 2.4 times as fast as three, to the same values: worth a copy of
-    # the picture for several people, as long as the picture is not huge.
-    several = len(crop_to_image_N23) >= FOUR_CHANNEL_PEOPLE
-    wide = several and image_HW3.shape[0] * image_HW3.shape[1] <= FOUR_CHANNEL_PIXELS
-    source = cv2.cvtColor(image_HW3, cv2.COLOR_RGB2RGBA) if wide else image_HW3
-    crops_NHWC = np.empty((len(crop_to_image_N23), height, width, source.shape[2]), np.uint8)
     first_N2, end_N2 = _touched_parts(image_HW3, crop_to_image_N23, input_hw)
     crop_to_part_N23 = crop_to_image_N23 - first_N2[:, :, None] * np.array([0, 0, 1])
-    parts = zip(crops_NHWC, crop_to_part_N23, first_N2.tolist(), end_N2.tolist(), strict=True)
-    for crop, crop_to_part, (x1, y1), (x2, y2) in parts:
-        if x1 >= x2 or y1 >= y2:
-            crop[:] = 0
-            continue
+    spans = zip(crops_NHW3, crop_to_part_N23, first_N2.tolist(), end_N2.tolist(), strict=True)
+    for crop_HW3, crop_to_part_23, (x1, y1), (x2, y2) in spans:
+        _warp_into(crop_HW3, image_HW3[y1:y2, x1:x2], crop_to_part_23)
+    return crops_NHW3
+
+
+def _warp_into(
+    crop_HW3: npt.NDArray[np.uint8], part_HW3: npt.NDArray[np.uint8], crop_to_part_23: Array
+) -> None:
+    """Fill a crop from the part of the picture it reads, which may be empty."""
+    if part_HW3.size == 0:
+        crop_HW3[:] = 0
+        return
+    height, width = crop_HW3.shape[:2]
+    flags, black = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_CONSTANT
+    if part_HW3.size > FOUR_CHANNEL_RATIO * crop_HW3.size:
         cv2.warpAffine(
-            source[y1:y2, x1:x2],
-            crop_to_part,
-            (width, height),
-            dst=crop,
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
+            part_HW3, crop_to_part_23, (width, height), crop_HW3, flags, borderMode=black
         )
-    if not wide:
-        return crops_NHWC
-    tall = cv2.cvtColor(crops_NHWC.reshape(-1, width, 4), cv2.COLOR_RGBA2RGB)
-    return np.asarray(tall, np.uint8).reshape(-1, height, width, 3)
+        return
+    part_HW4 = cv2.cvtColor(part_HW3, cv2.COLOR_RGB2RGBA)
+    crop_HW4 = cv2.warpAffine(
+        part_HW4, crop_to_part_23, (width, height), flags=flags, borderMode=black
+    )
+    cv2.cvtColor(crop_HW4, cv2.COLOR_RGBA2RGB, dst=crop_HW3)
 
 
 def _touched_parts(

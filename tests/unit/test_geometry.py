@@ -179,30 +179,42 @@ def test_a_dot_is_found_in_the_turned_crop_where_the_matrix_says(codec):
         np.testing.assert_allclose(centroid, expected, atol=0.03)
 
 
-@pytest.mark.parametrize("people", [1, 3, geometry.FOUR_CHANNEL_PEOPLE, 9])
-def test_people_are_cropped_as_if_alone(people):
+def random_crops(image_hw, count):
+    """Matrices of turned crops of all sizes, one of them beside the picture."""
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (200, 220, 3), np.uint8)
-    centers, heights = rng.uniform(-50, 250, (people, 2)), rng.uniform(20, 500, (people, 1))
-    centers[0] = 900  # beside the picture
-    sizes, angles = heights * [0.75, 1], rng.uniform(-90, 90, people)
-    to_crop = geometry.crop_matrices(centers, sizes, INPUT_HW, "udp", angles)
-    together = geometry.warp_crops(image, to_crop, INPUT_HW)
-    alone = [geometry.warp_crops(image, to_crop[n : n + 1], INPUT_HW)[0] for n in range(people)]
+    height, width = image_hw
+    centers = rng.uniform(-0.1, 1.1, (count, 2)) * [width, height]
+    centers[0] = 9000
+    sizes = rng.uniform(0.1, 1.5, (count, 1)) * height * [0.75, 1]
+    return geometry.crop_matrices(centers, sizes, (64, 48), "udp", rng.uniform(-90, 90, count))
+
+
+def test_people_are_cropped_as_if_alone():
+    image = np.random.default_rng(1).integers(0, 256, (300, 320, 3), np.uint8)
+    to_crop = random_crops((300, 320), 9)
+    together = geometry.warp_crops(image, to_crop, (64, 48))
+    alone = [geometry.warp_crops(image, to_crop[n : n + 1], (64, 48))[0] for n in range(9)]
     np.testing.assert_array_equal(together, alone)
-    assert together.flags.c_contiguous
+    assert together[1:].any(axis=(1, 2, 3)).all()
 
 
-@pytest.mark.parametrize("people", [1, geometry.FOUR_CHANNEL_PEOPLE])
-def test_pictures_wider_than_opencv_takes_are_cropped_as_exactly_as_small_ones(people):
+def test_four_channels_give_the_values_of_three(monkeypatch):
+    image = np.random.default_rng(1).integers(0, 256, (300, 320, 3), np.uint8)
+    to_crop = random_crops((300, 320), 20)
+    crops = []
+    for ratio in (0, 1e9):
+        monkeypatch.setattr(geometry, "FOUR_CHANNEL_RATIO", ratio)
+        crops.append(geometry.warp_crops(image, to_crop, (64, 48)))
+    np.testing.assert_array_equal(*crops)
+
+
+def test_pictures_wider_than_opencv_takes_are_cropped_as_exactly_as_small_ones():
     # OpenCV 4 ends at 32766 pixels a side.
     image = np.random.default_rng(0).integers(0, 256, (64, 40_000, 3), np.uint8)
     cut = image[:, 39_000:]
-    sizes, input_hw = np.repeat([[45.3, 60.4]], people, axis=0), (256, 192)
-    centers = np.repeat([[500.3, 30.2]], people, axis=0)
-    near = geometry.crop_matrices(centers, sizes, input_hw, "msra")
-    far = geometry.crop_matrices(centers + np.array([39_000, 0]), sizes, input_hw, "msra")
-    equal = geometry.warp_crops(image, far, input_hw) == geometry.warp_crops(cut, near, input_hw)
+    near = geometry.crop_matrices([[500.3, 30.2]], [[45.3, 60.4]], INPUT_HW, "msra")
+    far = geometry.crop_matrices([[39_500.3, 30.2]], [[45.3, 60.4]], INPUT_HW, "msra")
+    equal = geometry.warp_crops(image, far, INPUT_HW) == geometry.warp_crops(cut, near, INPUT_HW)
     # Positions counted from the picture's edge would round 1 value in 20 differently.
     assert equal.mean() > 0.999
 
