@@ -3,12 +3,9 @@
 Shape letters: H W picture height and width, N people, K keypoints.
 """
 
-import colorsys
 import json
 import tomllib
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,28 +15,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrnet_cli.canvas import TWOFOLD_PX, Canvas, Floats, Pen, Pixels
 from hrnet_cli.errors import ConfigError
+from hrnet_cli.palettes import INK, PALETTES, WHITE, Color, Colors, Connections
 from hrnet_cli.schema import KeypointSchema, check_pairs
 from hrnet_cli.structures import PersonHeatmaps, Poses
 
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.floating[Any]]
-Color = tuple[int, int, int]
-Connections = tuple[tuple[str, str], ...]
-
 PARTS = ("keypoints", "skeleton", "boxes", "scores", "heatmap")
 BACKGROUNDS = ("photo", "black", "transparent")
-
-# Okabe and Ito, "Color Universal Design" (2008): told apart with every kind of colour vision.
-# Their orange is made a little redder here, away from their yellow.
-SKY_BLUE, ORANGE, YELLOW = (86, 180, 233), (230, 130, 0), (240, 228, 66)
-GREEN, VERMILLION, PURPLE, BLUE = (0, 158, 115), (213, 94, 0), (204, 121, 167), (0, 114, 178)
-WHITE, INK = (245, 245, 245), (20, 20, 20)
-# Searched for: with normal, protan, deutan and tritan vision (Machado, Oliveira and Fernandes 2009)
-# it is at least 42 CIELAB units away from both sides; their yellow only 23 from the orange.
-PALE_LIME = (220, 240, 170)
-LEFT, RIGHT, CENTRE = SKY_BLUE, ORANGE, PALE_LIME
-SEVERAL = (SKY_BLUE, ORANGE, GREEN, YELLOW, PURPLE, VERMILLION, BLUE)
 
 # Sizes as parts of the longer side of the person's box, and their least values in pixels.
 LINE_PART, LEAST_LINE_PX = 0.015, 1.6
@@ -59,16 +42,6 @@ UNSURE_WIDTH, DASH_WIDTHS = 0.7, 4.0
 # picture. Keypoints of people smaller than this many digits high have no room for scores.
 TEXT_PART, LEAST_TEXT_PX, MOST_TEXT_PART = 0.022, 8.0, 0.015
 ROOM_FOR_SCORES = 24.0
-# OpenCV smooths edges over more than a pixel: thinner lines than these are drawn 2 and 4 times as
-# large and made smaller again.
-TWOFOLD_PX, FOURFOLD_PX = 5.0, 2.0
-# OpenCV takes coordinates in 1/16 pixel.
-SHIFT = 4
-# What OpenCV draws is wider than asked for by these many pixels, smoothed and not smoothed:
-# measured as the coverage of filled quadrangles of all directions and widths.
-EXCESS_PX = {cv2.LINE_AA: 1.43, cv2.LINE_8: 1.0}
-# The round ends of a limb, seen from its end: half a circle.
-ARC_A2 = np.stack([f(np.linspace(-np.pi / 2, np.pi / 2, 9)) for f in (np.cos, np.sin)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -137,7 +110,7 @@ def draw_poses(
     _check_parts(parts, poses)
     limbs = poses.schema.skeleton if connections is None else connections
     check_pairs(poses.schema, "connections", limbs)
-    canvas = _Canvas(image_HW3, style.background)
+    canvas = Canvas(image_HW3, style.background)
     if "heatmap" in parts and poses.heatmaps is not None:
         _draw_heatmaps(canvas, poses.heatmaps)
     people = [_person(poses, number, limbs, style, canvas.longest) for number in _by_size(poses)]
@@ -207,88 +180,6 @@ def _check_parts(parts: Collection[str], poses: Poses) -> None:
 
 
 @dataclass(frozen=True)
-class _Colors:
-    keypoints: Sequence[Color]
-    limbs: Sequence[Color]
-    person: Color
-
-
-def _by_sides(schema: KeypointSchema, limbs: Connections, identity: int) -> _Colors:
-    if not schema.flip_pairs:
-        return _by_chains(schema, limbs, identity)
-    left = {name for name, _ in schema.flip_pairs}
-    right = {name for _, name in schema.flip_pairs}
-
-    def color(*names: str) -> Color:
-        is_left, is_right = not left.isdisjoint(names), not right.isdisjoint(names)
-        return CENTRE if is_left == is_right else LEFT if is_left else RIGHT
-
-    return _Colors(
-        [color(name) for name in schema.keypoints],
-        [color(*limb) for limb in limbs],
-        SEVERAL[identity % len(SEVERAL)],
-    )
-
-
-def _by_chains(schema: KeypointSchema, limbs: Connections, identity: int) -> _Colors:
-    chains = _chains(schema)
-    of = {
-        name: WHITE if chain is None else SEVERAL[chain % len(SEVERAL)]
-        for name, chain in chains.items()
-    }
-    return _Colors(
-        [of[name] for name in schema.keypoints],
-        [of[a] if chains[b] is None else of[b] for a, b in limbs],
-        SEVERAL[identity % len(SEVERAL)],
-    )
-
-
-def _by_people(schema: KeypointSchema, limbs: Connections, identity: int) -> _Colors:
-    color = SEVERAL[identity % len(SEVERAL)]
-    return _Colors([color] * len(schema), [color] * len(limbs), color)
-
-
-def _by_limbs(schema: KeypointSchema, limbs: Connections, identity: int) -> _Colors:
-    colors = [_hue(position / max(len(limbs), 1)) for position in range(len(limbs))]
-    # A keypoint looks like the first of its limbs.
-    first = {
-        name: color for limb, color in zip(limbs[::-1], colors[::-1], strict=True) for name in limb
-    }
-    points = [first.get(name, WHITE) for name in schema.keypoints]
-    return _Colors(points, colors, SEVERAL[identity % len(SEVERAL)])
-
-
-PALETTES: dict[str, Callable[[KeypointSchema, Connections, int], _Colors]] = {
-    "sides": _by_sides,
-    "people": _by_people,
-    "limbs": _by_limbs,
-}
-
-
-def _hue(hue: float) -> Color:
-    red, green, blue = colorsys.hsv_to_rgb(hue * 0.9, 0.85, 1.0)
-    return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def _chains(schema: KeypointSchema) -> dict[str, int | None]:
-    """Number the chains of limbs that hang on the keypoint with most limbs, such as fingers.
-
-    That keypoint itself belongs to none. Without a fork whatever is connected is one chain.
-    """
-    limbs_of = Counter(name for limb in schema.skeleton for name in limb)
-    hub, count = limbs_of.most_common(1)[0] if limbs_of else ("", 0)
-    hub = hub if count > 2 else ""
-    chain = {name: position for position, name in enumerate(schema.keypoints)}
-    for a, b in schema.skeleton:
-        if hub not in (a, b):
-            old, new = chain[b], chain[a]
-            chain = {name: new if number == old else number for name, number in chain.items()}
-    rest = dict.fromkeys(number for name, number in chain.items() if name != hub)
-    rank = {number: position for position, number in enumerate(rest)}
-    return {name: None if name == hub else rank[number] for name, number in chain.items()}
-
-
-@dataclass(frozen=True)
 class _Person:
     """One person ready to be drawn, in picture pixels.
 
@@ -313,7 +204,7 @@ class _Person:
     score: float
     box: Floats
     limbs: Sequence[tuple[int, int]]
-    colors: _Colors
+    colors: Colors
     radii_K: Floats
     widths_K: Floats
     extent: float
@@ -372,124 +263,7 @@ def _fineness(schema: KeypointSchema) -> Floats:
     return np.clip(1.2 * (sigmas_K / sigmas_K.max()) ** 0.75, least, 1.0)
 
 
-class _Canvas:
-    """A picture that is drawn on, with its opacity where the background is transparent."""
-
-    def __init__(self, image_HW3: Pixels, background: str) -> None:
-        self.image = image_HW3.copy() if background == "photo" else np.zeros_like(image_HW3)
-        self.size_wh = (image_HW3.shape[1], image_HW3.shape[0])
-        self.longest = max(self.size_wh)
-        self.layers = [self.image]
-        if background == "transparent":
-            self.layers.append(np.zeros(image_HW3.shape[:2], np.uint8))
-
-    @contextmanager
-    def pen(self, near: Floats, far: Floats, width_px: float) -> Iterator["_Pen | None"]:
-        """Give a pen for a rectangle of the picture; None where it lies outside.
-
-        For thin lines the rectangle is enlarged, drawn on and made smaller again. Pixels that were
-        not drawn on come out as they were.
-
-        Args:
-            near: Its left upper corner.
-            far: Its right lower corner.
-            width_px: Width of most lines.
-        """
-        x1, y1 = np.floor(np.clip(near, 0, self.size_wh)).astype(int).tolist()
-        x2, y2 = np.ceil(np.clip(far + 1, 0, self.size_wh)).astype(int).tolist()
-        if x2 <= x1 or y2 <= y1:
-            yield None
-            return
-        zoom = 1 if width_px >= TWOFOLD_PX else 2 if width_px >= FOURFOLD_PX else 4
-        if zoom == 1:
-            yield _Pen(self.layers)
-            return
-        parts = [layer[y1:y2, x1:x2] for layer in self.layers]
-        size = ((x2 - x1) * zoom, (y2 - y1) * zoom)
-        enlarged = [cv2.resize(part, size, interpolation=cv2.INTER_NEAREST) for part in parts]
-        yield _Pen(enlarged, (x1, y1), zoom)
-        for part, drawn in zip(parts, enlarged, strict=True):
-            part[:] = cv2.resize(drawn, (x2 - x1, y2 - y1), interpolation=cv2.INTER_AREA)
-
-    def paste(self, pixels_HW3: Pixels, x: int, y: int) -> None:
-        """Put a small picture on this one; what lies outside is cut off."""
-        height, width = pixels_HW3.shape[:2]
-        left, top = max(-x, 0), max(-y, 0)
-        for layer, small in zip(self.layers, (pixels_HW3, np.array(255)), strict=False):
-            part = layer[y + top : max(y + height, 0), x + left : max(x + width, 0)]
-            part[:] = (
-                small[top : top + len(part), left : left + part.shape[1]] if small.ndim else 255
-            )
-
-    def fill(self, x: int, y: int, width: int, height: int, color: Color) -> None:
-        """Fill a rectangle; what lies outside is cut off."""
-        for layer, value in zip(self.layers, (color, 255), strict=False):
-            layer[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)] = value
-
-    def finished(self) -> Pixels:
-        """Return the picture; colours at soft edges are freed of the black they were mixed with."""
-        if len(self.layers) == 1:
-            return self.image
-        alpha = self.layers[1]
-        soft = (alpha > 0) & (alpha < 255)
-        share = alpha[soft, None].astype(np.float32) / 255
-        self.image[soft] = np.minimum(np.round(self.image[soft] / share), 255).astype(np.uint8)
-        return np.concatenate([self.image, alpha[..., None]], axis=2)
-
-
-class _Pen:
-    """Draws anti-aliased on the layers of a rectangle; arguments are in picture pixels.
-
-    Args:
-        layers: The rectangle's colours, and its opacity if that matters.
-        origin: Left upper corner of the rectangle in the picture.
-        zoom: Pixels of the layers for one of the picture.
-    """
-
-    def __init__(
-        self,
-        layers: "Sequence[cv2.typing.MatLike]",
-        origin: tuple[int, int] = (0, 0),
-        zoom: int = 1,
-    ) -> None:
-        self._layers, self._origin, self._zoom = layers, origin, zoom
-        # Making it smaller by 4 smooths enough.
-        self._kind = cv2.LINE_AA if zoom < 4 else cv2.LINE_8
-
-    def capsules(
-        self, starts_S2: Floats, ends_S2: Floats, widths_S: Floats, colors: Sequence[Color]
-    ) -> None:
-        """Draw lines with round ends, of any width, in order."""
-        along_S2 = ends_S2 - starts_S2
-        lengths_S1 = np.linalg.norm(along_S2, axis=1, keepdims=True)
-        along_S2 = np.where(lengths_S1 > 0, along_S2 / np.maximum(lengths_S1, 1e-9), (1.0, 0.0))
-        across_S2 = along_S2[:, ::-1] * (-1, 1)
-        arcs_SA2 = ARC_A2[:, :1] * along_S2[:, None] + ARC_A2[:, 1:] * across_S2[:, None]
-        arcs_SA2 *= self._drawn(widths_S)[:, None, None] / 2
-        outlines = np.concatenate([ends_S2[:, None] + arcs_SA2, starts_S2[:, None] - arcs_SA2], 1)
-        for outline, color in zip(self._fixed(outlines), colors, strict=True):
-            for layer, value in zip(self._layers, (color, 255), strict=False):
-                cv2.fillConvexPoly(layer, outline, value, self._kind, SHIFT)
-
-    def discs(self, centers_D2: Floats, radii_D: Floats, colors: Sequence[Color]) -> None:
-        """Draw filled discs, in order."""
-        centers = self._fixed(centers_D2).tolist()
-        sizes = np.round(self._drawn(2 * radii_D) / 2 * self._zoom * 2**SHIFT).astype(int).tolist()
-        for center, size, color in zip(centers, sizes, colors, strict=True):
-            for layer, value in zip(self._layers, (color, 255), strict=False):
-                cv2.circle(layer, center, size, value, -1, self._kind, SHIFT)
-
-    def _drawn(self, widths: Floats) -> Floats:
-        """Return the widths to ask OpenCV for."""
-        return np.maximum(widths - EXCESS_PX[self._kind] / self._zoom, 0.1)
-
-    def _fixed(self, points: Floats) -> npt.NDArray[np.int32]:
-        # Pixel centres are at whole numbers in both the picture and its enlarged part.
-        enlarged = (points - self._origin + 0.5) * self._zoom - 0.5
-        return np.round(enlarged * 2**SHIFT).astype(np.int32)
-
-
-def _draw_person(canvas: _Canvas, person: _Person, parts: Collection[str]) -> None:
+def _draw_person(canvas: Canvas, person: _Person, parts: Collection[str]) -> None:
     shown_P2 = person.points_K2[person.shown_K]
     if not len(shown_P2) or not {"skeleton", "keypoints"}.intersection(parts):
         return
@@ -504,7 +278,7 @@ def _draw_person(canvas: _Canvas, person: _Person, parts: Collection[str]) -> No
             _draw_keypoints(pen, person)
 
 
-def _draw_limbs(pen: _Pen, person: _Person) -> None:
+def _draw_limbs(pen: Pen, person: _Person) -> None:
     strokes: list[tuple[Floats, Floats, float, Color]] = []
     for (a, b), color in zip(person.limbs, person.colors.limbs, strict=True):
         if person.shown_K[a] and person.shown_K[b]:
@@ -531,7 +305,7 @@ def _strokes(person: _Person, a: int, b: int) -> list[tuple[Floats, Floats, floa
     return [(ends[i], ends[i + 1], width) for i in range(0, 2 * count, 2)]
 
 
-def _draw_keypoints(pen: _Pen, person: _Person) -> None:
+def _draw_keypoints(pen: Pen, person: _Person) -> None:
     shown = np.flatnonzero(person.shown_K)
     centers_D2, radii_D = person.points_K2[shown], person.radii_K[shown]
     # Each border covers what lies below, each hollow only its own disc.
@@ -556,7 +330,7 @@ def _border(widths: Floats) -> Floats:
     return np.maximum(LEAST_BORDER_PX, BORDER_PART * widths)
 
 
-def _draw_box(canvas: _Canvas, person: _Person) -> None:
+def _draw_box(canvas: Canvas, person: _Person) -> None:
     if not np.isfinite(person.box).all():
         return
     limit = 2.0 * canvas.longest
@@ -573,7 +347,7 @@ def _draw_box(canvas: _Canvas, person: _Person) -> None:
         canvas.fill(x, y, far_x - near_x + width, far_y - near_y + width, person.colors.person)
 
 
-def _draw_scores(canvas: _Canvas, people: Sequence[_Person]) -> None:
+def _draw_scores(canvas: Canvas, people: Sequence[_Person]) -> None:
     """Write person scores over the boxes, then keypoint scores where there is room for them.
 
     There is room where a label hides neither another label nor a keypoint.
@@ -593,7 +367,7 @@ def _draw_scores(canvas: _Canvas, people: Sequence[_Person]) -> None:
 
 
 def _draw_person_score(
-    canvas: _Canvas, person: _Person, text_px: int, taken_HW: npt.NDArray[np.bool_]
+    canvas: Canvas, person: _Person, text_px: int, taken_HW: npt.NDArray[np.bool_]
 ) -> None:
     if not np.isfinite(person.box).all():
         return
@@ -603,7 +377,7 @@ def _draw_person_score(
 
 
 def _draw_keypoint_scores(
-    canvas: _Canvas, person: _Person, text_px: int, taken_HW: npt.NDArray[np.bool_]
+    canvas: Canvas, person: _Person, text_px: int, taken_HW: npt.NDArray[np.bool_]
 ) -> None:
     for k in np.flatnonzero(person.shown_K).tolist():
         chip = _chip(f"{person.scores_K[k]:.2f}", text_px, person.colors.keypoints[k])
@@ -613,7 +387,7 @@ def _draw_keypoint_scores(
 
 
 def _put_chip(
-    canvas: _Canvas, chip: Pixels, place: tuple[int, int], taken_HW: npt.NDArray[np.bool_]
+    canvas: Canvas, chip: Pixels, place: tuple[int, int], taken_HW: npt.NDArray[np.bool_]
 ) -> None:
     x, y = place
     canvas.paste(chip, x, y)
@@ -677,7 +451,7 @@ def _chip(text: str, text_px: int, color: Color) -> Pixels:
     return chip
 
 
-def _draw_heatmaps(canvas: _Canvas, heatmaps: PersonHeatmaps) -> None:
+def _draw_heatmaps(canvas: Canvas, heatmaps: PersonHeatmaps) -> None:
     """Blend the highest value of each person's heatmaps over the picture."""
     height, width = canvas.image.shape[:2]
     heat_HW = np.zeros((height, width), np.uint8)

@@ -2,8 +2,10 @@ import errno
 import io
 import os
 import stat
+import struct
 import threading
 import warnings
+import zlib
 from pathlib import Path
 
 import cv2
@@ -381,6 +383,35 @@ def test_the_default_limit_is_200_megapixels(tmp_path):
     assert refusal(path).message.endswith(
         "is 20001x10000, 200,010,000 pixels; the limit is 200,000,000"
     )
+
+
+def header_of_a_png(width, height):
+    fields = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + fields
+        + struct.pack(">I", zlib.crc32(fields))
+        + struct.pack(">I", 4096)
+        + b"IDAT"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "end"),
+    [
+        # Pillow alone warns from 89 megapixels on and refuses 179.
+        ((10_000, 10_000), ": the file is "),
+        ((18_000, 10_000), ": the file is "),
+        ((60_000, 60_000), " is 60000x60000, 3,600,000,000 pixels; the limit is 200,000,000"),
+    ],
+)
+def test_headers_that_claim_huge_photos_are_no_danger_and_no_warning_leaks(tmp_path, size_wh, end):
+    path = tmp_path / "photo.png"
+    path.write_bytes(header_of_a_png(*size_wh))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert refusal(path).message.startswith(f"photo '{path}'{end}")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
