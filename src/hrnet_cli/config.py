@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from hrnet_cli.errors import ConfigError
 from hrnet_cli.schema import KeypointSchema, load_schema
 
+# What pictures can show, and on what (see `draw.draw_poses`).
+PARTS = ("keypoints", "skeleton", "boxes", "scores", "heatmap")
+BACKGROUNDS = ("photo", "black", "transparent")
 CODECS = ("msra", "dark", "udp")
 WEIGHTS_KINDS = ("pose", "backbone", "detector")
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)

@@ -16,13 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnet_cli.canvas import TWOFOLD_PX, Canvas, Floats, Pen, Pixels
+from hrnet_cli.config import BACKGROUNDS, PARTS
 from hrnet_cli.errors import ConfigError
 from hrnet_cli.palettes import INK, PALETTES, WHITE, Color, Colors, Connections
 from hrnet_cli.schema import KeypointSchema, check_pairs
 from hrnet_cli.structures import PersonHeatmaps, Poses
-
-PARTS = ("keypoints", "skeleton", "boxes", "scores", "heatmap")
-BACKGROUNDS = ("photo", "black", "transparent")
 
 # Sizes as parts of the longer side of the person's box, and their least values in pixels.
 LINE_PART, LEAST_LINE_PX = 0.015, 1.6

@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hrnet_cli.draw import BACKGROUNDS, PARTS, DrawStyle, draw_poses, load_connections
+from hrnet_cli.config import BACKGROUNDS, PARTS
+from hrnet_cli.draw import DrawStyle, draw_poses, load_connections
 from hrnet_cli.errors import ConfigError, ExitCode
 from hrnet_cli.palettes import CENTRE, INK, LEFT, PALETTES, RIGHT, SEVERAL, WHITE
 from hrnet_cli.schema import SCHEMAS, KeypointSchema, load_schema

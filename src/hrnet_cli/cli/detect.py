@@ -173,7 +173,8 @@ def detect(
 
     Writes one record a photo, people or not, and with --skeleton or --draw a picture as well.
     """
-    from hrnet_cli.cli.detect_run import DetectOptions, run
+    from hrnet_cli.cli.detect_options import DetectOptions
+    from hrnet_cli.cli.detect_run import run
 
     run(
         DetectOptions(

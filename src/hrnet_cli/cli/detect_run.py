@@ -2,111 +2,39 @@
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from hrnet_cli.cli import console
-from hrnet_cli.cli.options import check_choice, parse_list, parse_size
+from hrnet_cli.cli.detect_options import DetectOptions, check_options
+from hrnet_cli.cli.detect_report import (
+    RunReport,
+    echo_json,
+    print_json,
+    problem_reporter,
+    progress,
+    say_skipped,
+    say_summary,
+)
+from hrnet_cli.cli.options import parse_size
 from hrnet_cli.detectors import DETECTORS, Detector, DetectorSettings, open_detector
-from hrnet_cli.errors import ExitCode, HrnetError, InputError, OutputError, UsageError, WeightsError
+from hrnet_cli.errors import ExitCode, InputError, OutputError, WeightsError
 from hrnet_cli.sinks import (
-    SINKS,
     RunInfo,
     Sink,
     open_sink,
     open_stream,
     picture_name,
     planned_files,
-    stream_opener,
 )
-from hrnet_cli.stages import StageClock
 
 if TYPE_CHECKING:
     from hrnet_cli.estimator import PoseEstimator
     from hrnet_cli.sources import SourcePlan
-
-PARTS = ("keypoints", "skeleton", "boxes", "scores", "heatmap")
-PALETTES = ("sides", "people", "limbs")
-BACKGROUNDS = ("photo", "black", "transparent")
-STDOUT = "-"
-# Names listed in a message before the rest is only counted.
-NAMES_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """The options of ``hrnet detect`` as given; `check_options` refuses contradictions."""
-
-    sources: tuple[str, ...]
-    out: str
-    format: str
-    draw: str
-    model: str | None
-    detector: str | None
-    boxes: Path | None
-    class_name: str
-    person_threshold: float | None
-    iou: float | None
-    max_people: int | None
-    keypoint_threshold: float
-    drop_low: bool
-    flip_test: bool
-    batch_size: int
-    device: str
-    input_size: str | None
-    codec: str | None
-    keypoint_schema: str | None
-    connections: Path | None
-    palette: str
-    background: str
-    point_size: float | None
-    line_width: float | None
-    recursive: bool
-    max_pixels: int
-    overwrite: bool
-    append: bool
-    strict: bool
-    offline: bool
-    dry_run: bool
-    show_stages: bool
-    json: bool
-    quiet: bool
-
-    @property
-    def formats(self) -> tuple[str, ...]:
-        """Return the record formats."""
-        return parse_list(self.format, "--format", tuple(SINKS))
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Return what pictures show; empty for no pictures."""
-        return parse_list(self.draw, "--draw", PARTS) if self.draw else ()
-
-    @property
-    def folder(self) -> Path | None:
-        """Return the output folder, None for a stream."""
-        return None if self.out == STDOUT else Path(self.out)
-
-
-@dataclass
-class RunReport:
-    """What a run did, for its last lines and ``--json``."""
-
-    photos: int = 0
-    people: int = 0
-    failed: list[tuple[str, HrnetError]] = field(default_factory=list[tuple[str, HrnetError]])
-    start: float = field(default_factory=time.perf_counter)
-
-    @property
-    def seconds(self) -> float:
-        """Return the seconds since the run began."""
-        return time.perf_counter() - self.start
 
 
 def run(options: DetectOptions) -> None:
@@ -123,10 +51,10 @@ def run(options: DetectOptions) -> None:
         options.sources, recursive=options.recursive, exclude=options.folder, stdin=sys.stdin
     )
     report = RunReport()
-    on_problem = _problem_reporter(report, options.strict)
+    on_problem = problem_reporter(report, options.strict)
     for problem in plan.problems:
         on_problem("", problem)
-    _say_skipped(plan, options)
+    say_skipped(plan, options)
     if not plan.photos:
         if not plan.problems:
             raise InputError("no photos were named", hint="give photos, folders or a list")
@@ -138,33 +66,6 @@ def run(options: DetectOptions) -> None:
         _detect(plan, options, report, on_problem)
     if report.failed:
         raise typer.Exit(ExitCode.INPUT)
-
-
-def check_options(options: DetectOptions) -> None:
-    """Raise UsageError for options that contradict each other, before anything heavy loads."""
-    formats, parts = options.formats, options.parts
-    parse_size(options.input_size)
-    check_choice(options.palette, "--palette", PALETTES)
-    check_choice(options.background, "--background", BACKGROUNDS)
-    contradictions = (
-        (options.overwrite and options.append, "--overwrite and --append exclude each other"),
-        (
-            options.boxes is not None and options.detector is not None,
-            "--boxes and --detector exclude each other: both say where people are",
-        ),
-        (options.out == STDOUT and options.json, "--out - and --json both want stdout"),
-        (
-            options.out == STDOUT and bool(parts),
-            "--out - streams records, it cannot carry pictures",
-        ),
-        (options.out == STDOUT and len(formats) > 1, "--out - streams one --format only"),
-    )
-    for wrong, message in contradictions:
-        if wrong:
-            raise UsageError(message, hint="leave one of them out")
-    if options.out == STDOUT:
-        for name in formats:
-            stream_opener(name)
 
 
 def _detect(
@@ -185,7 +86,7 @@ def _detect(
     frames = read_frames(plan.photos, max_pixels=options.max_pixels, on_problem=on_problem)
     try:
         # Every writer is closed, also when the run or another writer fails.
-        with ExitStack() as stack, _progress(len(plan.photos), options) as advance:
+        with ExitStack() as stack, progress(len(plan.photos), options) as advance:
             sinks: list[Sink] = []
             for sink, place in _open_sinks(options, estimator, detector):
                 stack.callback(sink.close)
@@ -203,31 +104,11 @@ def _detect(
     except BaseException:
         # Of a run that was cut short it is said what it left behind.
         if report.photos:
-            _say_summary(report, options, clock, written)
+            say_summary(report, options, clock, written)
         raise
-    _say_summary(report, options, clock, written)
+    say_summary(report, options, clock, written)
     if options.json:
-        _print_json(report, options, plan, estimator.spec.name, detector.name, clock, written)
-
-
-def _problem_reporter(report: RunReport, strict: bool) -> Callable[[str, InputError], None]:
-    def on_problem(source: str, error: InputError) -> None:
-        if strict:
-            raise error
-        report.failed.append((source or error.message, error))
-        console.say_error(error.message, error.hint)
-
-    return on_problem
-
-
-def _say_skipped(plan: "SourcePlan", options: DetectOptions) -> None:
-    if plan.skipped and not options.quiet:
-        shown = ", ".join(plan.skipped[:NAMES_SHOWN])
-        more = len(plan.skipped) - NAMES_SHOWN
-        rest = f" and {more} more" if more > 0 else ""
-        console.say(
-            f"skipped {_count(len(plan.skipped), 'file')} that are no photos: {shown}{rest}"
-        )
+        print_json(report, options, plan, estimator.spec.name, detector.name, clock, written)
 
 
 def _targets(plan: "SourcePlan", options: DetectOptions) -> list[Path]:
@@ -263,7 +144,7 @@ def _say_plan(plan: "SourcePlan", options: DetectOptions) -> None:
             "write": targets,
             "skipped": list(plan.skipped),
         }
-        _echo_json(data)
+        echo_json(data)
         return
     lines = [
         *(f"read   {photo.source}" for photo in plan.photos),
@@ -421,87 +302,3 @@ def _open_overlay(options: DetectOptions, estimator: "PoseEstimator", folder: Pa
     return open_overlay(
         folder, parts=options.parts, connections=limbs, style=style, append=options.append
     )
-
-
-@contextmanager
-def _progress(total: int, options: DetectOptions) -> Iterator[Callable[[RunReport], None]]:
-    """Show a bar on a terminal; elsewhere nothing."""
-    if options.quiet or not console.err().is_terminal or total < 2:
-        yield lambda _report: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (
-        TextColumn("detecting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("photos, {task.fields[people]} people"),
-        Remaining(),
-    )
-    with Progress(*columns, console=console.err(), transient=True) as bar:
-        task = bar.add_task("", total=total, people=0)
-        yield lambda report: bar.update(
-            task, completed=report.photos + len(report.failed), people=report.people
-        )
-
-
-def _say_summary(
-    report: RunReport, options: DetectOptions, clock: StageClock, written: Sequence[str]
-) -> None:
-    if options.show_stages:
-        _say_stages(clock, report)
-    if options.quiet:
-        return
-    failed = f", {_count(len(report.failed), 'input')} could not be used" if report.failed else ""
-    where = f"; wrote {', '.join(written)}" if written else ""
-    console.say(
-        f"{_count(report.photos, 'photo')}, {_count(report.people, 'person', 'people')}"
-        f" in {report.seconds:.1f} s{failed}{where}"
-    )
-
-
-def _say_stages(clock: StageClock, report: RunReport) -> None:
-    from rich.table import Table
-
-    table = Table("stage", "seconds", "share", "ms per photo")
-    total = sum(clock.seconds.values()) or 1.0
-    for name, seconds in clock.seconds.items():
-        per_photo = 1000 * seconds / max(report.photos, 1)
-        table.add_row(name, f"{seconds:.2f}", f"{seconds / total:.0%}", f"{per_photo:.1f}")
-    console.err().print(table)
-
-
-def _print_json(
-    report: RunReport,
-    options: DetectOptions,
-    plan: "SourcePlan",
-    model: str,
-    detector: str,
-    clock: StageClock,
-    written: Sequence[str],
-) -> None:
-    data: dict[str, Any] = {
-        "schema": "hrnet-run/1",
-        "photos": report.photos,
-        "people": report.people,
-        "failed": [{"source": s, "error": e.message} for s, e in report.failed],
-        "skipped": list(plan.skipped),
-        "model": model,
-        "detector": detector,
-        "out": options.out,
-        "written": list(written),
-        "seconds": round(report.seconds, 3),
-        "stages": {name: round(seconds, 4) for name, seconds in clock.seconds.items()},
-    }
-    _echo_json(data)
-
-
-def _echo_json(data: dict[str, Any]) -> None:
-    from hrnet_cli.sinks.record import to_json
-
-    typer.echo(to_json(data))
-
-
-def _count(number: int, one: str, several: str = "") -> str:
-    return f"{number} {one if number == 1 else several or one + 's'}"

@@ -1,0 +1,94 @@
+"""The options of ``hrnet detect`` as one value, and which of them contradict each other."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrnet_cli.cli.options import check_choice, parse_list, parse_size
+from hrnet_cli.config import BACKGROUNDS, PARTS
+from hrnet_cli.errors import UsageError
+from hrnet_cli.palettes import PALETTES
+from hrnet_cli.sinks import SINKS, stream_opener
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """The options of ``hrnet detect`` as given; `check_options` refuses contradictions."""
+
+    sources: tuple[str, ...]
+    out: str
+    format: str
+    draw: str
+    model: str | None
+    detector: str | None
+    boxes: Path | None
+    class_name: str
+    person_threshold: float | None
+    iou: float | None
+    max_people: int | None
+    keypoint_threshold: float
+    drop_low: bool
+    flip_test: bool
+    batch_size: int
+    device: str
+    input_size: str | None
+    codec: str | None
+    keypoint_schema: str | None
+    connections: Path | None
+    palette: str
+    background: str
+    point_size: float | None
+    line_width: float | None
+    recursive: bool
+    max_pixels: int
+    overwrite: bool
+    append: bool
+    strict: bool
+    offline: bool
+    dry_run: bool
+    show_stages: bool
+    json: bool
+    quiet: bool
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Return the record formats."""
+        return parse_list(self.format, "--format", tuple(SINKS))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Return what pictures show; empty for no pictures."""
+        return parse_list(self.draw, "--draw", PARTS) if self.draw else ()
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the output folder, None for a stream."""
+        return None if self.out == STDOUT else Path(self.out)
+
+
+def check_options(options: DetectOptions) -> None:
+    """Raise UsageError for options that contradict each other, before anything heavy loads."""
+    formats, parts = options.formats, options.parts
+    parse_size(options.input_size)
+    check_choice(options.palette, "--palette", tuple(PALETTES))
+    check_choice(options.background, "--background", BACKGROUNDS)
+    contradictions = (
+        (options.overwrite and options.append, "--overwrite and --append exclude each other"),
+        (
+            options.boxes is not None and options.detector is not None,
+            "--boxes and --detector exclude each other: both say where people are",
+        ),
+        (options.out == STDOUT and options.json, "--out - and --json both want stdout"),
+        (
+            options.out == STDOUT and bool(parts),
+            "--out - streams records, it cannot carry pictures",
+        ),
+        (options.out == STDOUT and len(formats) > 1, "--out - streams one --format only"),
+    )
+    for wrong, message in contradictions:
+        if wrong:
+            raise UsageError(message, hint="leave one of them out")
+    if options.out == STDOUT:
+        for name in formats:
+            stream_opener(name)
