@@ -27,18 +27,6 @@ def xywh_to_xyxy(xywh_N4: Numbers) -> Array:
     return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
 
-def xyxy_to_xywh(xyxy_N4: Numbers) -> Array:
-    """Return boxes given as (x1, y1, x2, y2) as (x, y, width, height)."""
-    xyxy = np.asarray(xyxy_N4, dtype=np.float64).reshape(-1, 4)
-    return np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
-
-
-def clip_boxes(xyxy_N4: Numbers, size_wh: tuple[int, int]) -> Array:
-    """Return boxes cut to the picture, x to 0..width and y to 0..height."""
-    xyxy = np.asarray(xyxy_N4, dtype=np.float64).reshape(-1, 4)
-    return np.clip(xyxy, 0, np.array([*size_wh, *size_wh], dtype=np.float64))
-
-
 def clip_annotated_boxes(xywh_N4: Numbers, size_wh: tuple[int, int]) -> Array:
     """Return annotated boxes cleaned as the official data loader does.
 
@@ -194,9 +182,12 @@ def apply_affines(points_NK2: Numbers, matrices_N23: Array) -> Array:
 
 
 def points_in_frame(points_NK2: Numbers, size_wh: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Return which points lie on the picture, whose pixels reach from -0.5 to size - 0.5."""
-    points = np.asarray(points_NK2, dtype=np.float64)
-    return np.all((points >= -0.5) & (points <= np.array(size_wh) - 0.5), axis=-1)
+    """Return which points lie on a pixel of the picture: from -0.5 up to, not at, size - 0.5.
+
+    Points that are no finite number lie on none.
+    """
+    points = np.asarray(points_NK2)
+    return np.all((points >= -0.5) & (points < np.subtract(size_wh, 0.5)), axis=-1)
 
 
 def warp_crops(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hrnet_cli.geometry import points_in_frame
 from hrnet_cli.schema import SCHEMAS, KeypointSchema, load_schema
 from hrnet_cli.sinks import RunInfo
 from hrnet_cli.structures import Frame, Poses
@@ -80,7 +81,7 @@ def _people(frame: Frame, poses: Poses, info: RunInfo) -> list[dict[str, Any]]:
         _finite_or_none(poses.boxes.scores_N, SCORE_DECIMALS),
         _finite_or_none(poses.person_scores_N, PERSON_SCORE_DECIMALS),
         _keypoint_lists(poses, given_NK),
-        (given_NK & _inside(poses.keypoints_NK2, frame.size_wh)).tolist(),
+        (given_NK & points_in_frame(poses.keypoints_NK2, frame.size_wh)).tolist(),
         strict=True,
     )
     keys = ("id", "box", "box_score", "score", "keypoints", "in_frame")
@@ -91,12 +92,6 @@ def _given(poses: Poses, info: RunInfo) -> np.ndarray:
     """Return (N, K) bool: the keypoints that are written."""
     given_NK = np.all(np.isfinite(poses.keypoints_NK2), axis=-1) & np.isfinite(poses.scores_NK)
     return given_NK & (poses.scores_NK >= info.keypoint_threshold) if info.drop_low else given_NK
-
-
-def _inside(keypoints_NK2: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    """Return (N, K) bool: the keypoint lies on a pixel, whose centres are at whole numbers."""
-    low, high = keypoints_NK2 >= -0.5, keypoints_NK2 < np.subtract(size_wh, 0.5)
-    return np.all(low & high, axis=-1)
 
 
 def _keypoint_lists(poses: Poses, given_NK: np.ndarray) -> list[list[list[float] | None]]:
