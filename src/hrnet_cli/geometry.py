@@ -27,7 +27,7 @@ def xywh_to_xyxy(xywh_N4: Numbers) -> Array:
     return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
 
-def clip_annotated_boxes(xywh_N4: Numbers, size_wh: tuple[int, int]) -> Array:
+def clip_annotated_boxes(xywh_N4: Numbers, size_wh: Numbers) -> Array:
     """Return annotated boxes cleaned as the official data loader does.
 
     The far corner loses one pixel and both corners are cut to the picture's pixel centres
@@ -35,14 +35,14 @@ def clip_annotated_boxes(xywh_N4: Numbers, size_wh: tuple[int, int]) -> Array:
 
     Args:
         xywh_N4: COCO boxes (x, y, width, height) in picture pixels.
-        size_wh: Picture (width, height).
+        size_wh: Picture (width, height), one for all or (N, 2).
 
     Returns:
         (x, y, width, height); a box with no area left has width or height 0 or below.
     """
     xywh = np.asarray(xywh_N4, dtype=np.float64).reshape(-1, 4)
     near_N2 = np.maximum(xywh[:, :2], 0)
-    far_N2 = np.minimum(np.array(size_wh) - 1.0, near_N2 + np.maximum(0, xywh[:, 2:] - 1))
+    far_N2 = np.minimum(np.asarray(size_wh) - 1.0, near_N2 + np.maximum(0, xywh[:, 2:] - 1))
     return np.concatenate([near_N2, far_N2 - near_N2], axis=1)
 
 

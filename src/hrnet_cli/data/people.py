@@ -1,0 +1,105 @@
+"""LabelledPeople: the labels of a data set as arrays, whatever form its files have.
+
+Readers (see `hrnet_cli.data`) make it, training samples from it, evaluation scores against it.
+Points are (x, y) in pixels of the photo as stored (EXIF orientation not applied, as COCO counts).
+Shape letters: P photos, N people, K keypoints.
+"""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hrnet_cli.geometry import clip_annotated_boxes
+from hrnet_cli.schema import KeypointSchema
+
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LabelledPeople:
+    """Every labelled person of a set of photos; people of no use for training included.
+
+    Attributes:
+        name: What the data set is called in reports.
+        folder: Where the photos lie.
+        schema: What the keypoints are called.
+        photos: File names of the photos below ``folder``, photos without people included.
+        photo_ids_P: int64 id of each photo, as in its file or counted from 1.
+        sizes_P2: int64 (width, height) in pixels; (0, 0) where the file does not say.
+        photo_of_N: int64 index into ``photos`` of each person.
+        ids_N: int64 id of each person, unique.
+        boxes_N4: float64 person boxes (x, y, width, height) as labelled.
+        areas_N: float64 area of each person in square pixels, for OKS.
+        keypoints_NK2: float64 (x, y); (0, 0) for unlabelled ones.
+        visible_NK: uint8 as labelled: 0 not labelled, 1 labelled but hidden, 2 visible.
+        weights_NK: float32 label weight, 0 for unlabelled keypoints, 1 for ordinary labels, in
+            between for labels less sure (pseudo labels).
+        crowd_N: bool, True for regions that hold a crowd.
+    """
+
+    name: str
+    folder: Path
+    schema: KeypointSchema
+    photos: tuple[str, ...]
+    photo_ids_P: Ints
+    sizes_P2: Ints
+    photo_of_N: Ints
+    ids_N: Ints
+    boxes_N4: Array
+    areas_N: Array
+    keypoints_NK2: Array
+    visible_NK: npt.NDArray[np.uint8]
+    weights_NK: npt.NDArray[np.float32]
+    crowd_N: npt.NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        """Check the shapes against each other."""
+        photos, people, keypoints = len(self.photos), len(self.photo_of_N), len(self.schema)
+        expected = {
+            "photo_ids_P": (photos,),
+            "sizes_P2": (photos, 2),
+            "photo_of_N": (people,),
+            "ids_N": (people,),
+            "boxes_N4": (people, 4),
+            "areas_N": (people,),
+            "keypoints_NK2": (people, keypoints, 2),
+            "visible_NK": (people, keypoints),
+            "weights_NK": (people, keypoints),
+            "crowd_N": (people,),
+        }
+        for field, shape in expected.items():
+            got = getattr(self, field).shape
+            if got != shape:
+                raise ValueError(f"{field}: expected {shape}, got {got}")
+
+    def __len__(self) -> int:
+        """Return the number of people."""
+        return len(self.photo_of_N)
+
+    def photo_path(self, photo: int) -> Path:
+        """Return the file of a photo by its index."""
+        return self.folder / self.photos[photo]
+
+    def pick(self, which: "npt.NDArray[np.bool_] | Ints") -> "LabelledPeople":
+        """Return the people that a boolean mask or indices pick; all photos stay."""
+        per_person = {f.name: getattr(self, f.name)[which] for f in fields(self) if "_N" in f.name}
+        return replace(self, **per_person)
+
+    def usable(self) -> "LabelledPeople":
+        """Return the people to train and test on, with their boxes cleaned as in the official code.
+
+        Left out: crowds, people without a labelled keypoint, and boxes with no area (official
+        HRNet, lib/dataset/coco.py, `_load_coco_keypoint_annotation_kernal`). Boxes lose a pixel
+        and are cut to the photo where its size is known.
+        """
+        labelled_N = (self.visible_NK > 0).any(axis=1) & ~self.crowd_N
+        sizes_N2 = self.sizes_P2[self.photo_of_N]
+        limits_N2 = np.where(sizes_N2 > 0, sizes_N2, np.iinfo(np.int64).max).astype(np.float64)
+        boxes_N4 = clip_annotated_boxes(self.boxes_N4, limits_N2)
+        sides_N2 = boxes_N4[:, 2:]
+        with_area_N = (self.areas_N > 0) & (sides_N2 >= 0).all(axis=1) & (sides_N2 > 0).any(axis=1)
+        cleaned = replace(self, boxes_N4=boxes_N4)
+        return cleaned.pick(labelled_N & with_area_N)
