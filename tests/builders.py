@@ -35,3 +35,11 @@ def make_poses(people=2, schema: KeypointSchema | str = "coco17", **fields) -> P
         "schema": schema,
     }
     return Poses(**(defaults | fields))
+
+
+def encode_targets(keypoints_NK2, visible_NK, input_hw, codec, sigma):
+    """Return targets and weights of `targets.encode` as arrays, worked out in float64."""
+    points = torch.from_numpy(np.array(keypoints_NK2, np.float64))
+    visible = torch.from_numpy(np.array(visible_NK, np.float32))
+    heatmaps, weights = targets.encode(points, visible, input_hw, codec, sigma)
+    return heatmaps.numpy(), weights.numpy()

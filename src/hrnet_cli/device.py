@@ -2,6 +2,7 @@
 
 import random
 import re
+from pathlib import Path
 
 from hrnet_cli.errors import DeviceError
 
@@ -50,3 +51,43 @@ def _available_devices() -> list[str]:
     cuda = ["cuda", *cards] if cards else []
     mps = ["mps"] if torch.backends.mps.is_available() else []
     return [*cuda, *mps, "cpu"]
+
+
+def pick_precision(name: str, device: str) -> str:
+    """Return the arithmetic of a training's network on a device.
+
+    Args:
+        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` takes bf16 where the device
+            computes in it (GPUs since Ampere, processors with AVX512-BF16 or AMX), else fp16 on
+            CUDA, else fp32.
+        device: Of `pick_device`.
+
+    Raises:
+        DeviceError: The device does not compute in it.
+    """
+    import torch
+
+    kind = device.split(":")[0]
+    if kind == "cuda":
+        fast = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    else:
+        fast = "bf16" if kind == "cpu" and _cpu_has_bf16() else "fp32"
+    if name == "fp16" and kind != "cuda":
+        raise DeviceError(
+            f"fp16 training needs CUDA, this run is on {device}", hint="--precision bf16 or fp32"
+        )
+    return fast if name == "auto" else name
+
+
+def _cpu_has_bf16() -> bool:
+    """Return whether the processor multiplies bfloat16; only then is it faster than float32."""
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    if not capability.startswith("AVX512"):
+        return False
+    try:
+        words = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(words))

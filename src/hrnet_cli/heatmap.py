@@ -1,6 +1,6 @@
-"""Heatmap codecs: keypoints -> target heatmaps, and heatmaps -> keypoints.
+"""Heatmap codecs: heatmaps -> keypoints. The other half, targets for training, is `targets.encode`.
 
-Both halves of each convention stand in this one file, so that training and testing cannot drift:
+The conventions:
 
 - ``msra``: targets centred on whole heatmap pixels; a quarter pixel towards the larger neighbour
   when decoding (official HRNet, lib/dataset/JointsDataset.py and lib/core/inference.py).
@@ -24,8 +24,6 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 STRIDE = 4
-# Targets reach three sigmas (official `generate_target`).
-RADIUS_SIGMAS = 3
 # Published settings: an 11-pixel blur for heatmaps of 64 rows, 17 for 96; in proportion otherwise.
 BLUR_KERNEL_AT_64_ROWS = 11
 
@@ -39,53 +37,6 @@ def heatmap_grid_step(input_hw: tuple[int, int], codec: str) -> npt.NDArray[np.f
     input_wh = np.array([input_hw[1], input_hw[0]], dtype=np.float64)
     heatmap_wh = input_wh / STRIDE
     return (input_wh - 1) / (heatmap_wh - 1) if codec == "udp" else input_wh / heatmap_wh
-
-
-def encode(
-    keypoints_NK2: npt.ArrayLike,
-    visible_NK: npt.ArrayLike,
-    input_hw: tuple[int, int],
-    codec: str,
-    sigma: float,
-) -> tuple[Floats, Floats]:
-    """Return the target heatmaps and weights of keypoints.
-
-    Args:
-        keypoints_NK2: Keypoints (x, y) in crop pixels of the codec's own crop.
-        visible_NK: Label weight of each keypoint, 0 for unlabelled. Above one half a Gaussian is
-            drawn; the weight itself is passed on, as the references do.
-        input_hw: Crop (height, width).
-        codec: One of `config.CODECS`.
-        sigma: Standard deviation of the Gaussian in heatmap pixels (official: 2 at 256x192, 3 at
-            384x288).
-
-    Returns:
-        float32 targets (N, K, H, W) with peak 1, and float32 weights (N, K): the visibility, or 0
-        where the Gaussian's window lies outside the heatmap. The window is that of the reference,
-        which counts one row and column before the first as inside.
-    """
-    height, width = input_hw[0] // STRIDE, input_hw[1] // STRIDE
-    points_NK2 = np.asarray(keypoints_NK2, np.float64) / heatmap_grid_step(input_hw, codec)
-    visible = np.asarray(visible_NK, np.float32)
-    radius = RADIUS_SIGMAS * sigma
-    # Truncation towards zero, as int() in the official code: -0.7 belongs to column 0.
-    cells_NK2 = np.trunc(points_NK2 + 0.5)
-    window_centers_NK2 = points_NK2 if codec == "dark" else cells_NK2
-    outside_NK = np.any(window_centers_NK2 - radius >= (width, height), axis=-1) | np.any(
-        window_centers_NK2 + radius + 1 < 0, axis=-1
-    )
-    drawn_NK = ((visible > 0.5) if codec == "msra" else (visible >= 0.5)) & ~outside_NK
-    peaks_NK2 = cells_NK2 if codec == "msra" else points_NK2
-    profiles: list[npt.NDArray[np.float64]] = []
-    for axis, length in ((0, width), (1, height)):
-        grid = np.arange(length)
-        profile = np.exp(-((grid - peaks_NK2[..., axis, None]) ** 2) / (2 * sigma**2))
-        if codec != "dark":
-            profile *= np.abs(grid - cells_NK2[..., axis, None]) <= radius
-        profiles.append(profile)
-    profiles[0] *= drawn_NK[..., None]
-    targets_NKHW = profiles[1][..., :, None] * profiles[0][..., None, :]
-    return targets_NKHW.astype(np.float32), np.where(outside_NK, np.float32(0), visible)
 
 
 def decode(

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from builders import encode_targets
 import torch
 
 from hrnet_cli import geometry, heatmap
@@ -110,7 +111,7 @@ def test_keypoints_and_targets(reference, matrices):
     moved = np.where((visible > 0)[..., None], points, keypoints)
     np.testing.assert_allclose(moved, reference["val_joints_transformed"][..., :2], atol=1e-2)
     stored = reference["val_joints_transformed"][..., :2]
-    targets, weights = heatmap.encode(stored, visible, (256, 192), "msra", 2)
+    targets, weights = encode_targets(stored, visible, (256, 192), "msra", 2)
     np.testing.assert_allclose(targets, reference["val_target"], atol=1e-6)
     np.testing.assert_allclose(weights, reference["val_target_weight"][..., 0])
     np.testing.assert_allclose(

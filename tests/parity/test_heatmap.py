@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from builders import encode_targets
 
 from hrnet_cli import geometry, heatmap
 from hrnet_cli.schema import load_schema
@@ -28,7 +29,7 @@ def case(request):
 
 def test_msra_targets_equal_official(targets, case):
     input_hw, sigma, _ = CASES[case]
-    ours, weights = heatmap.encode(
+    ours, weights = encode_targets(
         targets[f"{case}_joints"][..., :2],
         targets[f"{case}_joints_vis"][..., 0],
         input_hw,
@@ -43,7 +44,7 @@ def test_msra_targets_equal_official(targets, case):
 def test_targets_equal_mmpose(targets, case, codec):
     input_hw, sigma, _ = CASES[case]
     visible = targets[f"{case}_mm_keypoints_visible"]
-    ours, weights = heatmap.encode(
+    ours, weights = encode_targets(
         targets[f"{case}_joints"][..., :2], visible, input_hw, codec, sigma
     )
     np.testing.assert_allclose(weights, targets[f"{case}_mm_{codec}_weights"], atol=1e-6)
@@ -65,7 +66,7 @@ def test_targets_equal_mmpose(targets, case, codec):
 def test_decoding_of_encoded_targets_equals_mmpose(targets, case, codec):
     input_hw, sigma, kernel = CASES[case]
     visible = targets[f"{case}_mm_keypoints_visible"]
-    encoded, weights = heatmap.encode(
+    encoded, weights = encode_targets(
         targets[f"{case}_joints"][..., :2], visible, input_hw, codec, sigma
     )
     ours, scores = heatmap.decode(encoded, codec, input_hw, kernel)

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from builders import encode_targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +34,7 @@ def spread_points(people, keypoints, low, high, seed=0):
 
 
 def encode_all(points_NK2, codec, sigma=2.0, input_hw=INPUT_HW):
-    return heatmap.encode(points_NK2, np.ones(points_NK2.shape[:2]), input_hw, codec, sigma)
+    return encode_targets(points_NK2, np.ones(points_NK2.shape[:2]), input_hw, codec, sigma)
 
 
 # Largest error in crop pixels: half a heatmap pixel where the target itself is rounded; otherwise
@@ -92,7 +93,7 @@ def test_from_the_picture_to_heatmaps_and_back(codec):
 def test_targets_are_gaussians_with_peak_one(codec):
     step = heatmap.heatmap_grid_step(INPUT_HW, codec)
     point = np.array([20, 30]) * step  # on a heatmap pixel
-    targets, weights = heatmap.encode(point[None, None], [[1]], INPUT_HW, codec, 2)
+    targets, weights = encode_targets(point[None, None], [[1]], INPUT_HW, codec, 2)
     assert (targets.shape, targets.dtype, weights.dtype) == ((1, 1, 64, 48), np.float32, np.float32)
     target = targets[0, 0]
     assert np.unravel_index(target.argmax(), target.shape) == (30, 20)
@@ -105,7 +106,7 @@ def test_targets_are_gaussians_with_peak_one(codec):
 @pytest.mark.parametrize("codec", CODECS)
 def test_unlabelled_and_far_outside_keypoints_draw_nothing(codec):
     points = np.array([[[50.0, 60], [50, 60], [-200, 60], [50, 900]]])
-    targets, weights = heatmap.encode(points, [[1, 0, 1, 1]], INPUT_HW, codec, 2)
+    targets, weights = encode_targets(points, [[1, 0, 1, 1]], INPUT_HW, codec, 2)
     assert weights.tolist() == [[1, 0, 0, 0]]
     assert targets[0, 0].max() > 0.9
     assert not targets[0, 1:].any()
@@ -119,7 +120,7 @@ def test_unlabelled_and_far_outside_keypoints_draw_nothing(codec):
 )
 def test_a_keypoint_just_outside_still_shows_its_rim(codec, at_rim):
     x, y = np.array([-2, 15]) * heatmap.heatmap_grid_step(INPUT_HW, codec)
-    targets, weights = heatmap.encode([[[x, y]]], [[1]], INPUT_HW, codec, 2)
+    targets, weights = encode_targets([[[x, y]]], [[1]], INPUT_HW, codec, 2)
     assert weights == 1
     assert targets[0, 0, :, 0].max() == pytest.approx(at_rim, rel=1e-6)
     assert np.unravel_index(targets.argmax(), (64, 48)) == (15, 0)
@@ -240,7 +241,7 @@ def test_the_flip_test_with_quarter_offsets_stays_within_half_a_heatmap_pixel():
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_nobody(codec):
-    targets, weights = heatmap.encode(np.zeros((0, 17, 2)), np.zeros((0, 17)), INPUT_HW, codec, 2)
+    targets, weights = encode_targets(np.zeros((0, 17, 2)), np.zeros((0, 17)), INPUT_HW, codec, 2)
     assert (targets.shape, weights.shape) == ((0, 17, 64, 48), (0, 17))
     points, scores = heatmap.decode(targets, codec, INPUT_HW)
     assert (points.shape, scores.shape) == ((0, 17, 2), (0, 17))
@@ -254,11 +255,11 @@ def test_nobody(codec):
 def test_arguments_are_left_alone(codec):
     points = spread_points(2, 17, (0, 0), (192, 256))
     visible = np.ones((2, 17))
-    maps, _ = heatmap.encode(points, visible, INPUT_HW, codec, 2)
+    maps, _ = encode_targets(points, visible, INPUT_HW, codec, 2)
     before = points.copy(), visible.copy(), maps.copy()
     for array in (points, visible, maps):
         array.flags.writeable = False  # a write would raise
-    heatmap.encode(points, visible, INPUT_HW, codec, 2)
+    encode_targets(points, visible, INPUT_HW, codec, 2)
     heatmap.decode(maps, codec, INPUT_HW)
     heatmap.flip_merge(maps, maps, COCO_FLIP, codec)
     for array, old in zip((points, visible, maps), before, strict=True):

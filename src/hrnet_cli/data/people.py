@@ -5,12 +5,15 @@ Points are (x, y) in pixels of the photo as stored (EXIF orientation not applied
 Shape letters: P photos, N people, K keypoints.
 """
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from hrnet_cli.errors import InputError
 from hrnet_cli.geometry import clip_annotated_boxes
 from hrnet_cli.schema import KeypointSchema
 
@@ -103,3 +106,52 @@ class LabelledPeople:
         with_area_N = (self.areas_N > 0) & (sides_N2 >= 0).all(axis=1) & (sides_N2 > 0).any(axis=1)
         cleaned = replace(self, boxes_N4=boxes_N4)
         return cleaned.pick(labelled_N & with_area_N)
+
+
+def join_people(parts: Sequence[LabelledPeople]) -> LabelledPeople:
+    """Return several data sets of the same keypoints as one; photos and people get new ids.
+
+    Raises:
+        InputError: The keypoints differ.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts[1:]:
+        if part.schema.keypoints != first.schema.keypoints:
+            raise InputError(
+                f"'{part.name}' has other keypoints than '{first.name}':"
+                f" {', '.join(part.schema.keypoints[:4])}, ... and"
+                f" {', '.join(first.schema.keypoints[:4])}, ...",
+                hint="train on data sets of the same keypoints in the same order",
+            )
+    before = np.cumsum([0] + [len(part.photos) for part in parts])
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("sizes_P2", "boxes_N4", "areas_N", "keypoints_NK2", "visible_NK", "weights_NK")
+    }
+    photos = tuple(str(part.photo_path(i).resolve()) for part in parts for i in range(len(part.photos)))
+    return LabelledPeople(
+        name=" + ".join(part.name for part in parts),
+        folder=Path(),
+        schema=first.schema,
+        photos=photos,
+        photo_ids_P=np.arange(1, len(photos) + 1),
+        photo_of_N=np.concatenate(
+            [part.photo_of_N + start for part, start in zip(parts, before[:-1], strict=True)]
+        ),
+        ids_N=np.arange(1, sum(map(len, parts)) + 1),
+        crowd_N=np.concatenate([part.crowd_N for part in parts]),
+        **arrays,
+    )
+
+
+def digest(people: LabelledPeople) -> str:
+    """Return a SHA-256 of the labels and the names of their photos, as hexadecimal text.
+
+    Pixels are not part of it.
+    """
+    total = hashlib.sha256("\n".join((*people.schema.keypoints, *people.photos)).encode())
+    for array in (people.photo_of_N, people.boxes_N4, people.keypoints_NK2, people.weights_NK):
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()

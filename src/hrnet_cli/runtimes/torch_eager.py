@@ -10,6 +10,7 @@ from torch import nn
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import DeviceError
 from hrnet_cli.models.hrnet import HEATMAP_STRIDE
+from hrnet_cli.pixels import normalise
 
 
 class TorchEager:
@@ -31,8 +32,6 @@ class TorchEager:
         self.network = network.to(device).eval()
         self.spec = spec
         self.device = device
-        self._mean_3 = torch.tensor(spec.mean_rgb, device=device)
-        self._std_3 = torch.tensor(spec.std_rgb, device=device)
 
     def __call__(self, crops_BHW3: np.ndarray) -> np.ndarray:
         """Return the heatmaps of crops.
@@ -67,11 +66,7 @@ class TorchEager:
             ) from error
 
     def normalise(self, crops_BHW3: np.ndarray) -> torch.Tensor:
-        """Return crops as the network takes them: (value / 255 - mean) / std, (B, 3, H, W).
-
-        Bytes travel to the device, a quarter of the floats, and become floats there.
-        """
+        """Return crops as the network takes them, (B, 3, H, W) on its device."""
         # torch.from_numpy wants memory it could write to.
         bytes_BHW3 = torch.from_numpy(np.require(crops_BHW3, requirements=["C", "W"]))
-        pixels_BHW3 = bytes_BHW3.to(self.device).float().div_(255)
-        return pixels_BHW3.sub_(self._mean_3).div_(self._std_3).permute(0, 3, 1, 2)
+        return normalise(bytes_BHW3.to(self.device), self.spec.mean_rgb, self.spec.std_rgb)

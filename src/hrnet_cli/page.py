@@ -1,0 +1,185 @@
+"""The shell of the report pages and their parts: one HTML file that needs nothing else.
+
+No script, no network, no font of its own; a content security policy in the page makes sure. Words
+given to these functions are escaped here; what they call ``html`` is inserted as it is and comes
+from these functions or from `charts`.
+"""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from pathlib import Path
+from string import Template
+
+from hrnet_cli import __version__
+
+TEMPLATES = Path(__file__).parent / "templates"
+NO_NUMBER = "—"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What stands above a page.
+
+    Attributes:
+        kicker: The command, in small letters.
+        title: What the page is about.
+        lead: A sentence on what it shows.
+    """
+
+    kicker: str
+    title: str
+    lead: str
+
+
+def build_page(heading: Heading, html: Sequence[str], footer: str) -> str:
+    """Return the whole page.
+
+    Args:
+        heading: Its head.
+        html: Sections in order; empty ones are left out.
+        footer: The last line.
+    """
+    return Template(_template("report.html")).substitute(
+        version=escape(__version__),
+        kicker=escape(heading.kicker),
+        title=escape(heading.title),
+        lead=escape(heading.lead),
+        footer=escape(footer),
+        style=_template("report.css"),
+        main="\n".join(part for part in html if part),
+    )
+
+
+def section(title: str, *html: str) -> str:
+    """Return a part of the page under a heading; nothing when it has no content."""
+    content = "\n".join(part for part in html if part)
+    return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>" if content else ""
+
+
+def heading(text: str) -> str:
+    """Return a heading inside a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
+def paragraph(text: str) -> str:
+    """Return a paragraph of plain words."""
+    return f"<p>{escape(text)}</p>"
+
+
+def note(text: str) -> str:
+    """Return a paragraph in small quiet letters."""
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def command(text: str) -> str:
+    """Return a block of what to type, or of a file's text."""
+    return f"<pre><code>{escape(text)}</code></pre>"
+
+
+def details(summary: str, *html: str) -> str:
+    """Return content that opens with a click."""
+    return f"<details><summary>{escape(summary)}</summary>{''.join(html)}</details>"
+
+
+def tiles(entries: Sequence[tuple[str, str, str]]) -> str:
+    """Return large figures side by side: what it is, the figure, and a few words on it."""
+    boxes = [
+        f'<div class="tile"><span>{escape(what)}</span><b>{escape(figure)}</b>'
+        f"<span>{escape(words)}</span></div>"
+        for what, figure, words in entries
+    ]
+    return f'<div class="tiles">{"".join(boxes)}</div>' if boxes else ""
+
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    caption: str = "",
+    strong: Sequence[int] = (),
+) -> str:
+    """Return a table of figures; the first cell of each row names it.
+
+    Args:
+        head: Names of the columns.
+        rows: Cells as text.
+        caption: What the table shows.
+        strong: Rows that stand out, by position.
+    """
+    first = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join(_row(cells, number in strong) for number, cells in enumerate(rows))
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (
+        f'<div class="wide"><table>{above}<thead><tr>{first}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return names and values below each other; pairs without a value are left out."""
+    body = "".join(_row(pair, strong=False) for pair in pairs if pair[1])
+    return f'<div class="wide"><table class="words"><tbody>{body}</tbody></table></div>'
+
+
+def charts(*html: str) -> str:
+    """Return figures side by side where there is room for it."""
+    return f'<div class="charts">{"".join(html)}</div>' if any(html) else ""
+
+
+def picture(jpeg: bytes, *, title: str, words: str, size_wh: tuple[int, int]) -> str:
+    """Return a photo inside the page.
+
+    Args:
+        jpeg: The bytes of a JPEG file.
+        title: Its headline.
+        words: What it shows; also read to those who cannot see it.
+        size_wh: Its (width, height) in pixels, so that the page does not jump.
+    """
+    data = base64.b64encode(jpeg).decode("ascii")
+    width, height = size_wh
+    return (
+        f'<figure class="picture"><img src="data:image/jpeg;base64,{data}" width="{width}"'
+        f' height="{height}" loading="lazy" alt="{escape(f"{title}: {words}")}">'
+        f"<figcaption><b>{escape(title)}</b>{escape(words)}</figcaption></figure>"
+    )
+
+
+def pictures(html: Sequence[str], *, large: bool = False) -> str:
+    """Return pictures in a grid, or below each other when they are large."""
+    kind = "pictures large" if large else "pictures"
+    return f'<div class="{kind}">{"".join(html)}</div>' if html else ""
+
+
+def figure(value: float | None, decimals: int = 3) -> str:
+    """Return a number as text; a dash where there is none: None, NaN, or COCO's -1."""
+    if value is None or not math.isfinite(value) or value == -1:
+        return NO_NUMBER
+    return f"{value:,.{decimals}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time span such as ``1 h 05 min``, ``3 min 20 s`` or ``4.2 s``."""
+    if seconds is None or not math.isfinite(seconds):
+        return NO_NUMBER
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _row(cells: Sequence[str], strong: bool) -> str:
+    name, *values = cells
+    kind = ' class="strong"' if strong else ""
+    rest = "".join(f"<td>{escape(value)}</td>" for value in values)
+    return f'<tr{kind}><th scope="row">{escape(name)}</th>{rest}</tr>'
+
+
+@cache
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8").strip()

@@ -1,0 +1,380 @@
+"""TrainConfig: all that a training run depends on, read strictly from TOML.
+
+A run takes the defaults of these classes (the official recipe), then a named recipe or the user's
+file, then options of the command line. What came out is written into the run's folder.
+"""
+
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hrnet_cli.config import CODECS
+from hrnet_cli.data.augment import AugmentConfig
+from hrnet_cli.errors import ConfigError
+from hrnet_cli.loss import LOSSES
+
+RECIPE_FOLDER = Path(__file__).parent / "recipes"
+RECIPES = ("official", "mmpose", "fine-tune")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+SCHEDULES = ("steps", "cosine")
+BATCH_NORMS = ("local", "sync", "frozen")
+CACHES = ("none", "ram", "packed")
+METRICS = ("AP", "PCK")
+# Official sigmas are 2 for heatmaps of 64 rows and 3 for 96, input rows / 128.
+ROWS_PER_SIGMA = 128
+# Official global batches: 4 GPUs of 32, of 24 for W48 at 384x288 (experiments/coco/hrnet).
+OFFICIAL_BATCH = 128
+OFFICIAL_BATCH_LARGE = 96
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to learn from and to measure on.
+
+    Attributes:
+        train: Data set: ``coco``, a COCO-style .json, a .toml, or a YOLO-pose data.yaml.
+        val: Data set to measure on; empty takes the ``val`` split of ``train``.
+        folder: Where its photos or, for ``coco``, its annotations lie; empty for the usual place.
+        train_split: Split of ``train``.
+        val_split: Split of ``val``.
+        extra: Further data sets of the same keypoints, trained on together.
+        cache: Photos kept between epochs: ``none``, ``ram`` or ``packed`` (one file).
+        cache_file: The packed file; empty for one in the cache folder.
+        cache_gb: Most memory of the RAM cache, in GB.
+        workers: Processes that read photos for each device; -1 takes what the processor allows.
+        strict: Stop at a photo that cannot be read instead of counting it.
+    """
+
+    train: str = "coco"
+    val: str = ""
+    folder: str = ""
+    train_split: str = "train"
+    val_split: str = "val"
+    extra: tuple[str, ...] = ()
+    cache: str = "none"
+    cache_file: str = ""
+    cache_gb: float = 8.0
+    workers: int = -1
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network and its heatmaps.
+
+    Attributes:
+        width: Channels of the finest branch: 32, 48, or any multiple of 2.
+        input_hw: Crop (height, width), multiples of 32.
+        codec: Heatmap convention, one of `config.CODECS`.
+        sigma: Of the target Gaussians in heatmap pixels; 0 takes height / 128, the official 2 at
+            256x192 and 3 at 384x288. (The paper says 1 pixel in sec. 3, its released
+            configurations and results use these.)
+        start: What to start from: ``imagenet`` (the backbone listed for this width),
+            ``scratch``, or a weights file or listed model.
+    """
+
+    width: int = 32
+    input_hw: tuple[int, int] = (256, 192)
+    codec: str = "msra"
+    sigma: float = 0.0
+    start: str = "imagenet"
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How the weights move.
+
+    Attributes:
+        learning_rate: Of Adam, at a global batch of ``learning_rate_batch``; scaled linearly with
+            the batch of the run.
+        learning_rate_batch: 0 takes the official 128 (96 for width 48 at 384x288).
+        weight_decay: The official recipe has none: its configuration names 1e-4, which its Adam
+            ignores, and a re-implementation that applied it lost most of its AP
+            (HRNet-Human-Pose-Estimation issue 10).
+        epochs: How often all people are seen.
+        schedule: ``steps`` (times ``step_factor`` at each milestone) or ``cosine``.
+        milestones: Epochs after which the rate steps down.
+        step_factor: See ``schedule``.
+        final_factor: Fraction of the learning rate that ``cosine`` ends at.
+        warmup_steps: Steps over which the rate rises linearly.
+        clip_norm: Largest gradient norm; 0 for no limit.
+        ema: Decay of the moving average of the weights, which is then what is measured and
+            saved; 0 for none.
+        loss: One of `loss.LOSSES`.
+        backbone_rate: Learning rate of all but the head, as a fraction of ``learning_rate``.
+        frozen_epochs: First epochs in which only the head learns.
+        batch_norm: ``local`` (as official), ``sync`` over devices, or ``frozen`` statistics.
+    """
+
+    learning_rate: float = 1e-3
+    learning_rate_batch: int = 0
+    weight_decay: float = 0.0
+    epochs: int = 210
+    schedule: str = "steps"
+    milestones: tuple[int, ...] = (170, 200)
+    step_factor: float = 0.1
+    final_factor: float = 0.01
+    warmup_steps: int = 0
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    loss: str = "mse"
+    backbone_rate: float = 1.0
+    frozen_epochs: int = 0
+    batch_norm: str = "local"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How the run goes.
+
+    Attributes:
+        batch_size: People in one step over all devices together; 0 takes the official batch,
+            -1 the largest that fits the device.
+        seed: Of weights, samples and augmentation.
+        precision: ``auto`` (bf16 where the processor has it, else fp16 on CUDA, else fp32),
+            ``fp32``, ``bf16`` or ``fp16``. The loss is always float32.
+        channels_last: Store feature maps with channels last: faster, same numbers up to rounding.
+        compile: Compile the network with torch.compile: faster after a slow first step.
+        deterministic: Refuse operations whose result can vary.
+        eval_every: Epochs between measurements; 0 measures only at the end.
+        metric: What "best" means: ``AP``, or ``PCK``.
+        patience: Measurements without a better one before the run stops; 0 never stops early.
+        save_minutes: Minutes between saved states; one is saved at each epoch's end as well.
+        samples: People drawn at each measurement.
+        timeout_s: Seconds after which a silent process is named and the run stops.
+    """
+
+    batch_size: int = 0
+    seed: int = 0
+    precision: str = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    deterministic: bool = False
+    eval_every: int = 1
+    metric: str = "AP"
+    patience: int = 0
+    save_minutes: float = 5.0
+    samples: int = 6
+    timeout_s: int = 600
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. Its parts are the tables of a recipe file.
+
+    Raises:
+        ConfigError: Values out of range or that contradict each other.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_model(self.model)
+        _check_optimizer(self.optimizer)
+        _check_run(self.run)
+        _check_data(self.data)
+
+    @property
+    def sigma(self) -> float:
+        """Return the sigma of the targets in heatmap pixels."""
+        return self.model.sigma or self.model.input_hw[0] / ROWS_PER_SIGMA
+
+    @property
+    def official_batch(self) -> int:
+        """Return the global batch the official code would use for this network."""
+        large = self.model.width >= 48 and self.model.input_hw[0] >= 384
+        return OFFICIAL_BATCH_LARGE if large else OFFICIAL_BATCH
+
+    def learning_rate(self, batch: int) -> float:
+        """Return the learning rate for a global batch, scaled linearly."""
+        planned = self.optimizer.learning_rate_batch or self.official_batch
+        return self.optimizer.learning_rate * batch / planned
+
+
+def load_config(
+    name_or_path: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """Return the configuration of a recipe with some values replaced.
+
+    Args:
+        name_or_path: A name of `RECIPES`, a .toml file, or None for the defaults.
+        overrides: Values by dotted key, such as ``{"optimizer.epochs": 20}``; None values are
+            left out.
+
+    Raises:
+        ConfigError: No such recipe, the file is not TOML, a key is unknown (the nearest is
+            named), or a value has the wrong type or range.
+    """
+    tables, where = _read(name_or_path) if name_or_path else ({}, "options")
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            section, _, name = key.partition(".")
+            tables.setdefault(section, {})[name] = value
+    return typing.cast("TrainConfig", _build(TrainConfig, tables, where=where, prefix=""))
+
+
+def config_to_toml(config: TrainConfig) -> str:
+    """Return a configuration as TOML that `load_config` reads back to the same."""
+    lines: list[str] = []
+    for section, values in asdict(config).items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _read(name_or_path: str) -> tuple[dict[str, Any], str]:
+    path = Path(name_or_path)
+    if name_or_path in RECIPES:
+        path = RECIPE_FOLDER / f"{name_or_path}.toml"
+    elif path.suffix != ".toml":
+        close = get_close_matches(name_or_path, RECIPES, n=1)
+        raise ConfigError(
+            f"recipe '{name_or_path}' is not known; expected {', '.join(RECIPES)} or a .toml file",
+            hint=f"did you mean '{close[0]}'?" if close else f"examples lie in {RECIPE_FOLDER}",
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")), str(path)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _build(cls: type, table: Mapping[str, Any], *, where: str, prefix: str) -> object:
+    """Return a dataclass from a table, refusing keys and types it does not have."""
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in fields(cls)]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            raise ConfigError(
+                f"{where}: unknown key '{prefix}{key}'",
+                hint=f"did you mean '{prefix}{close[0]}'?"
+                if close
+                else f"known keys: {', '.join(known)}",
+            )
+        hint = hints[key]
+        if is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: '{key}' is {value!r}, expected a table [{key}]")
+            values[key] = _build(
+                typing.cast("type", hint), value, where=where, prefix=f"{prefix}{key}."
+            )
+        else:
+            values[key] = _value(value, hint, f"{where}: '{prefix}{key}'")
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        if error.message.startswith(where):
+            raise
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def _value(value: object, hint: object, what: str) -> object:
+    """Return a TOML value as the type of its field."""
+    if isinstance(hint, types.GenericAlias) and hint.__origin__ is tuple:
+        items = list(value) if isinstance(value, list | tuple) else None
+        kinds = hint.__args__
+        if items is None or (kinds[-1] is not ... and len(items) != len(kinds)):
+            count = "" if kinds[-1] is ... else f" of {len(kinds)}"
+            raise ConfigError(f"{what} is {value!r}, expected a list{count}")
+        return tuple(_value(item, kinds[0], what) for item in items)
+    if hint is float and type(value) in (int, float):
+        return float(typing.cast("float", value))
+    if type(value) is not hint:
+        name = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+        expected = name.get(typing.cast("type", hint), str(hint))
+        raise ConfigError(f"{what} is {value!r}, expected {expected}")
+    return value
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        import json
+
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return repr(value)
+
+
+def _check_model(model: ModelConfig) -> None:
+    if model.width < 2 or model.width % 2:
+        raise ConfigError(f"model.width is {model.width}, expected an even number from 2, as 32")
+    if any(side <= 0 or side % 32 for side in model.input_hw):
+        raise ConfigError(
+            f"model.input_hw is {list(model.input_hw)}, expected (height, width) in multiples of"
+            " 32, such as [256, 192]"
+        )
+    _check_choice("model.codec", model.codec, CODECS)
+    if model.sigma < 0:
+        raise ConfigError(f"model.sigma is {model.sigma}, expected 0 (automatic) or more")
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    _check_choice("optimizer.schedule", optimizer.schedule, SCHEDULES)
+    _check_choice("optimizer.loss", optimizer.loss, LOSSES)
+    _check_choice("optimizer.batch_norm", optimizer.batch_norm, BATCH_NORMS)
+    for key in ("learning_rate", "epochs", "step_factor"):
+        value = getattr(optimizer, key)
+        if value <= 0:
+            raise ConfigError(f"optimizer.{key} is {value}, expected more than 0")
+    for key in ("weight_decay", "clip_norm", "warmup_steps", "frozen_epochs", "backbone_rate"):
+        value = getattr(optimizer, key)
+        if value < 0:
+            raise ConfigError(f"optimizer.{key} is {value}, expected 0 or more")
+    if not 0 <= optimizer.ema < 1:
+        raise ConfigError(f"optimizer.ema is {optimizer.ema}, expected 0 up to, not at, 1")
+    if any(epoch <= 0 for epoch in optimizer.milestones) or list(optimizer.milestones) != sorted(
+        set(optimizer.milestones)
+    ):
+        raise ConfigError(
+            f"optimizer.milestones is {list(optimizer.milestones)}, expected rising epochs"
+        )
+
+
+def _check_run(run: RunConfig) -> None:
+    _check_choice("run.precision", run.precision, PRECISIONS)
+    _check_choice("run.metric", run.metric, METRICS)
+    if run.batch_size < -1:
+        raise ConfigError(
+            f"run.batch_size is {run.batch_size}, expected 1 or more, 0 for the official batch or"
+            " -1 for the largest that fits"
+        )
+    for key in ("eval_every", "patience", "samples", "seed"):
+        if getattr(run, key) < 0:
+            raise ConfigError(f"run.{key} is {getattr(run, key)}, expected 0 or more")
+    for key in ("save_minutes", "timeout_s"):
+        if getattr(run, key) <= 0:
+            raise ConfigError(f"run.{key} is {getattr(run, key)}, expected more than 0")
+
+
+def _check_data(data: DataConfig) -> None:
+    _check_choice("data.cache", data.cache, CACHES)
+    if not data.train:
+        raise ConfigError("data.train is empty, expected a data set such as coco or my.toml")
+    if data.workers < -1:
+        raise ConfigError(f"data.workers is {data.workers}, expected 0 or more, or -1")
+
+
+def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        close = get_close_matches(value, allowed, n=1)
+        raise ConfigError(
+            f"{key} is '{value}', expected one of {', '.join(allowed)}",
+            hint=f"did you mean '{close[0]}'?" if close else "",
+        )

@@ -1,0 +1,323 @@
+"""A training run in progress: its parts, how they are put together, saved and restored."""
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from hrnet_cli import optimisation
+from hrnet_cli.config import ModelSpec
+from hrnet_cli.data.crops import CropBatch, CropDataset, EpochSampler, build_loader
+from hrnet_cli.device import pick_precision
+from hrnet_cli.distributed import Team
+from hrnet_cli.errors import ConfigError, DeviceError, TrainingError
+from hrnet_cli.loss import loss_function
+from hrnet_cli.models import MODELS
+from hrnet_cli.pixels import normalise
+from hrnet_cli.recipe import TrainConfig, config_to_toml
+from hrnet_cli.schema import schema_from_dict, schema_to_dict
+from hrnet_cli.targets import encode
+
+# Share of a GPU's memory that the largest batch may fill, and the batches it is tried with.
+MEMORY_SHARE = 0.85
+TRIED_BATCHES = (8, 16)
+AUTO_BATCH_ON_CPU = 32
+MOST_WORKERS = 8
+
+
+@dataclass
+class Progress:
+    """How far a run has come: all of its state that is no tensor.
+
+    Attributes:
+        epoch: Epochs done.
+        step: Steps done of the next one.
+        loss_sum: Sum of the losses of those steps.
+        samples: People seen in all, repetitions included.
+        unreadable: Samples whose photo could not be read.
+        seconds: Time taken, over all parts of the run.
+        best: Best value of the run's metric so far.
+        best_epoch: Epoch that reached it, from 1.
+        since_best: Measurements since then.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    samples: int = 0
+    unreadable: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_epoch: int = 0
+    since_best: int = 0
+
+
+@dataclass
+class Run:
+    """The parts of a run in progress.
+
+    Attributes:
+        config: What was asked for.
+        spec: The model that comes out.
+        team: The processes that train together.
+        device: Where this one computes.
+        precision: ``fp32``, ``bf16`` or ``fp16`` of the network's arithmetic.
+        data: Samples.
+        sampler: Their order.
+        loader: Reads them.
+        batch: People in a step over all processes.
+        network: The network itself.
+        steps_network: What training steps call: the network, compiled or in charge of the
+            exchange of gradients where there is one.
+        optimizer: Adam.
+        scaler: Keeps float16 gradients from vanishing; idle in other precisions.
+        average: Moving average of the weights, where there is one.
+        progress: How far it has come.
+        started: Monotonic time at which it would have begun in one go.
+    """
+
+    config: TrainConfig
+    spec: ModelSpec
+    team: Team
+    device: str
+    precision: str
+    data: CropDataset
+    sampler: EpochSampler
+    loader: "DataLoader[CropBatch]"
+    batch: int
+    network: nn.Module
+    steps_network: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    progress: Progress
+    started: float
+
+    @property
+    def epoch_steps(self) -> int:
+        """Return the steps of an epoch."""
+        return self.sampler.steps_per_epoch
+
+    @property
+    def result(self) -> nn.Module:
+        """Return the network that is measured and saved: the moving average where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def loss_of(self, batch: CropBatch) -> torch.Tensor:
+        """Return the loss of a batch that lies on the device, ready to go backward."""
+        pixels = normalise(batch.crops_BHW3, self.spec.mean_rgb, self.spec.std_rgb)
+        targets, weights = encode(
+            batch.keypoints_BK2,
+            batch.weights_BK,
+            self.spec.input_hw,
+            self.spec.codec,
+            self.config.sigma,
+        )
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        kind = self.device.split(":")[0]
+        with torch.autocast(kind, dtype=half, enabled=half is not None):
+            heatmaps = self.steps_network(pixels)
+        return loss_function(self.config.optimizer.loss)(heatmaps, targets, weights)
+
+    def set_training(self) -> None:
+        """Put the network into training mode, its batch statistics as configured."""
+        self.network.train()
+        if self.config.optimizer.batch_norm == "frozen":
+            optimisation.freeze_statistics(self.network)
+
+
+def build_run(
+    config: TrainConfig, spec: ModelSpec, data: CropDataset, network: nn.Module, team: Team, device: str
+) -> Run:
+    """Return a run at its beginning.
+
+    Raises:
+        ConfigError: Precision or batch statistics that this device has not.
+    """
+    precision = pick_precision(config.run.precision, device)
+    network = network.to(device)
+    if config.run.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    kind = device.split(":")[0]
+    if team.size > 1 and config.optimizer.batch_norm == "sync":
+        if kind != "cuda":
+            raise ConfigError(
+                f"batch_norm 'sync' needs CUDA, this run is on {device}",
+                hint="optimizer.batch_norm = 'local' or 'frozen'",
+            )
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    steps_network: nn.Module = network
+    if config.run.compile:
+        steps_network = torch.compile(steps_network)
+    if team.size > 1:
+        cards = [torch.device(device)] if kind == "cuda" else None
+        frozen = config.optimizer.batch_norm == "frozen"
+        steps_network = DistributedDataParallel(
+            steps_network, device_ids=cards, broadcast_buffers=not frozen
+        )
+    run = Run(
+        config=config,
+        spec=spec,
+        team=team,
+        device=device,
+        precision=precision,
+        data=data,
+        sampler=EpochSampler(len(data), batch_size=1, seed=0),
+        loader=DataLoader(data),
+        batch=0,
+        network=network,
+        steps_network=steps_network,
+        optimizer=optimisation.build_optimizer(network, config),
+        scaler=torch.amp.GradScaler(kind, enabled=precision == "fp16"),
+        average=_average(network, config),
+        progress=Progress(),
+        started=time.monotonic(),
+    )
+    _set_batch(run)
+    return run
+
+
+def capture(run: Run) -> dict[str, Any]:
+    """Return all that continues a run, as tensors and plain values."""
+    return {
+        "config": config_to_toml(run.config),
+        "keypoints": schema_to_dict(run.spec.schema),
+        "batch": run.batch,
+        "progress": asdict(run.progress),
+        "network": run.network.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "average": None if run.average is None else run.average.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore(run: Run, state: dict[str, Any]) -> None:
+    """Bring a run to where a state was captured.
+
+    Raises:
+        TrainingError: The state is of another network, other keypoints or another batch.
+    """
+    schema = schema_from_dict(state["keypoints"], where="the saved state")
+    if schema.keypoints != run.spec.schema.keypoints:
+        raise TrainingError(
+            f"the saved state has {len(schema)} keypoints ({', '.join(schema.keypoints[:3])}, ...),"
+            f" the data {len(run.spec.schema)} ({', '.join(run.spec.schema.keypoints[:3])}, ...)",
+            hint="resume with the data the run was started with",
+        )
+    if state["batch"] != run.batch:
+        raise TrainingError(
+            f"the saved state was trained in batches of {state['batch']}, this run would take"
+            f" {run.batch}",
+            hint="resume with the same data and with a number of devices that divides the batch",
+        )
+    try:
+        run.network.load_state_dict(state["network"])
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.scaler.load_state_dict(state["scaler"])
+        if run.average is not None and state["average"] is not None:
+            run.average.load_state_dict(state["average"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise TrainingError(
+            f"the saved state is of another network: {str(error).splitlines()[0]}",
+            hint="resume with the configuration the run was started with",
+        ) from error
+    run.progress = Progress(**state["progress"])
+    torch.set_rng_state(state["torch_rng"].cpu())
+    if torch.cuda.is_available() and len(state["cuda_rng"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
+    run.started = time.monotonic() - run.progress.seconds
+
+
+def largest_batch(run: Run) -> int:
+    """Return the largest batch of one process that a GPU's memory holds.
+
+    It measures the memory of a training step at two small batches and extends the line. The
+    gradients it leaves are cleared; weights and statistics do not change.
+
+    Raises:
+        DeviceError: Not even the smallest batch fits.
+    """
+    if not run.device.startswith("cuda"):
+        return AUTO_BATCH_ON_CPU
+    statistics = {name: tensor.clone() for name, tensor in run.network.named_buffers()}
+    try:
+        needs = [_memory_of_step(run, size) for size in TRIED_BATCHES]
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"{run.device}: out of memory for a batch of {TRIED_BATCHES[-1]} people at"
+            f" {run.spec.input_hw[0]}x{run.spec.input_hw[1]}, width {run.spec.width}",
+            hint="a smaller --input or --width, or another --device",
+        ) from error
+    finally:
+        run.optimizer.zero_grad(set_to_none=True)
+        for name, tensor in run.network.named_buffers():
+            tensor.copy_(statistics[name])
+        torch.cuda.empty_cache()
+    small, large = TRIED_BATCHES
+    per_person = max(1.0, (needs[1] - needs[0]) / (large - small))
+    fixed = needs[0] - small * per_person
+    # Adam keeps two more numbers for each weight from the first step on.
+    fixed += 8 * sum(p.numel() for p in run.network.parameters())
+    total = torch.cuda.get_device_properties(run.device).total_memory
+    fits = int((MEMORY_SHARE * total - fixed) / per_person)
+    return max(small, fits - fits % small)
+
+
+def _memory_of_step(run: Run, size: int) -> int:
+    """Return the most bytes in use during a step of so many blank people."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(run.device)
+    height, width = run.spec.input_hw
+    keypoints = len(run.spec.schema)
+    blank = CropBatch(
+        torch.zeros(size, height, width, 3, dtype=torch.uint8),
+        torch.zeros(size, keypoints, 2),
+        torch.ones(size, keypoints),
+        torch.zeros(size, dtype=torch.int64),
+    )
+    run.set_training()
+    run.loss_of(blank.to(run.device)).backward()
+    return torch.cuda.max_memory_allocated(run.device)
+
+
+def _set_batch(run: Run) -> None:
+    """Set the batch of a run, and with it sampler and loader."""
+    config = run.config.run
+    asked = config.batch_size or run.config.official_batch
+    if asked == -1:
+        asked = largest_batch(run) * run.team.size
+    if asked < run.team.size:
+        raise ConfigError(
+            f"a batch of {asked} cannot be shared by {run.team.size} processes",
+            hint="a larger --batch-size or fewer --devices",
+        )
+    each = max(1, min(asked, len(run.data)) // run.team.size)
+    run.batch = each * run.team.size
+    run.sampler = EpochSampler(
+        len(run.data),
+        batch_size=each,
+        seed=config.seed,
+        rank=run.team.rank,
+        ranks=run.team.size,
+    )
+    workers = run.config.data.workers
+    if workers < 0:
+        share = (os.cpu_count() or 1) // run.team.size
+        # On a CPU the network needs the cores itself; one reader works ahead.
+        workers = min(MOST_WORKERS, share) if run.device.startswith("cuda") else min(1, share - 1)
+    pin = run.device.startswith("cuda")
+    run.loader = build_loader(run.data, run.sampler, workers=max(0, workers), pin=pin)
+
+
+def _average(network: nn.Module, config: TrainConfig) -> AveragedModel | None:
+    if not config.optimizer.ema:
+        return None
+    return optimisation.moving_average(network, config.optimizer.ema)

@@ -1,0 +1,56 @@
+"""The data sets that a configuration names, opened: what to learn from and what to measure on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hrnet_cli.data import open_dataset
+from hrnet_cli.data.names import can_mirror
+from hrnet_cli.data.people import LabelledPeople, join_people
+from hrnet_cli.errors import InputError
+from hrnet_cli.recipe import DataConfig
+from hrnet_cli.training import TrainData
+
+
+def open_training_data(
+    config: DataConfig, on_note: Callable[[str], None] = lambda _line: None
+) -> TrainData:
+    """Return the people a configuration names.
+
+    Args:
+        config: The ``[data]`` table of a run.
+        on_note: Called with lines for people: what was read and derived.
+
+    Raises:
+        InputError: A data set is missing, contradicts itself, or has other keypoints than the
+            first.
+    """
+    folder = Path(config.folder) if config.folder else None
+    parts = [open_dataset(config.train, split=config.train_split, folder=folder, on_note=on_note)]
+    parts += [open_dataset(name, split=config.train_split, on_note=on_note) for name in config.extra]
+    people = join_people(parts)
+    val = _open_val(config, folder, on_note)
+    if val is not None and val.schema.keypoints != people.schema.keypoints:
+        raise InputError(
+            f"'{val.name}' to measure on has {len(val.schema)} keypoints"
+            f" ({', '.join(val.schema.keypoints[:3])}, ...), '{people.name}' to learn from"
+            f" {len(people.schema)} ({', '.join(people.schema.keypoints[:3])}, ...)",
+            hint="give data of the same keypoints with --val",
+        )
+    return TrainData(people, val, mirrors=all(can_mirror(part) for part in parts))
+
+
+def _open_val(
+    config: DataConfig, folder: Path | None, on_note: Callable[[str], None]
+) -> LabelledPeople | None:
+    """Return what to measure on, None when the data set to learn from has no such part."""
+    if config.val:
+        own = folder if config.val.endswith(".json") is False else None
+        return open_dataset(config.val, split=config.val_split, folder=own)
+    if config.train.endswith(".json"):
+        on_note("a .json file is one split: nothing is measured; name what to measure on with --val")
+        return None
+    try:
+        return open_dataset(config.train, split=config.val_split, folder=folder)
+    except InputError as error:
+        on_note(f"nothing is measured: {error.message}")
+        return None
