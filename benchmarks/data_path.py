@@ -1,5 +1,4 @@
-"""Training samples per second and core: photos -> normalised crops and targets, with and without
-a cache, against the way of the official code.
+"""Training samples per second and core, with and without a cache, against the official way.
 
 "Official" does for each person what official HRNet does (lib/dataset/JointsDataset.py,
 `__getitem__`): read the photo anew, turn it to RGB, mirror all of it, find the affine map from
@@ -8,8 +7,9 @@ one by one; then collate the samples and what is known of them into a batch. Our
 once, and hands over bytes; normalisation and targets are made for the batch at once. On a GPU they
 are made there; here they are timed on the same core, and the table says both.
 
-One thread, official augmentation for COCO, W32 at 256x192, batches of 32; rounds of all four ways
-take turns, and medians count.
+One thread, official augmentation for COCO, W32 at 256x192, batches of 32; rounds of all ways take
+turns, and medians of processor time count. "One photo, one decoding" keeps the people of a photo
+together in a batch (`EpochSampler`'s ``photo_of_N``); the others shuffle people.
 
 Run: HRNET_TEST_DATA=... python benchmarks/data_path.py [rounds]
 """
@@ -37,6 +37,7 @@ from hrnet_cli.data.crops import CropDataset, CropFrame, EpochSampler, crop_reac
 from hrnet_cli.data.people import LabelledPeople
 from hrnet_cli.data.photo_cache import open_packed, pack_photos
 from hrnet_cli.data.photos import PhotoFiles, load_into_memory
+from hrnet_cli.pixels import normalise
 from hrnet_cli.schema import load_schema
 
 INPUT_WH, HEATMAP_WH, SIGMA, BATCH = (192, 256), (48, 64), 2, 32
@@ -45,8 +46,6 @@ SCHEMA = load_schema("coco17")
 TO_INPUT = transforms.Compose(
     [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)]
 )
-MEAN_3 = 255 * torch.tensor(IMAGENET_MEAN_RGB)
-STD_3 = 255 * torch.tensor(IMAGENET_STD_RGB)
 PAIRS = [(SCHEMA.index[left], SCHEMA.index[right]) for left, right in SCHEMA.flip_pairs]
 UPPER = [SCHEMA.index[name] for name in SCHEMA.upper_body]
 
@@ -109,9 +108,13 @@ class OfficialWay:
         return default_collate([self.sample(index) for index in indices])
 
     def sample(self, index):
+        """Return the input, targets, target weights of one person and what is known of it."""
         record = copy.deepcopy(self.records[index])
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        photo = cv2.cvtColor(cv2.imread(record["image"], flags), cv2.COLOR_BGR2RGB)
+        photo = cv2.imread(record["image"], flags)
+        if photo is None:
+            raise ValueError(record["image"])
+        photo = cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)
         joints, visible = record["joints_3d"], record["joints_3d_vis"]
         center, scale = record["center"], record["scale"]
         if np.sum(visible[:, 0]) > 8 and np.random.rand() < 0.3:  # noqa: NPY002
@@ -202,7 +205,7 @@ def painted(joints, visible):
             weight[joint] = 0
             continue
         size = 2 * reach + 1
-        columns = np.arange(0, size, 1, np.float32)
+        columns = np.arange(size, dtype=np.float32)
         rows = columns[:, np.newaxis]
         middle = size // 2
         bump = np.exp(-((columns - middle) ** 2 + (rows - middle) ** 2) / (2 * SIGMA**2))
@@ -215,7 +218,7 @@ def painted(joints, visible):
 
 def on_the_device(batch):
     """Return the inputs, targets and weights of a batch, as the training step makes them."""
-    pixels = batch.crops_BHW3.float().sub_(MEAN_3).div_(STD_3).permute(0, 3, 1, 2)
+    pixels = normalise(batch.crops_BHW3, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
     encoded = targets.encode(batch.keypoints_BK2, batch.weights_BK, FRAME.input_hw, "msra", SIGMA)
     return pixels, *encoded
 
@@ -237,20 +240,24 @@ def measure(people: LabelledPeople, folder: Path, rounds: int):
     }
     official = OfficialWay(people)
     sampler = EpochSampler(len(people), batch_size=BATCH, seed=0)
+    together = EpochSampler(len(people), batch_size=BATCH, seed=0, photo_of_N=people.photo_of_N)
     rates: dict[str, list[float]] = {}
     for epoch in range(rounds + 1):
         sampler.set_epoch(epoch)
-        batches = list(sampler)
+        together.set_epoch(epoch)
         ways = {"official": lambda keys: official.batch([index for _, index in keys])}
         for name, dataset in datasets.items():
             ways[f"{name}, bytes only"] = dataset.__getitems__
             ways[name] = lambda keys, dataset=dataset: on_the_device(dataset.__getitems__(keys))
+        for name in ("photo files, bytes only", "photo files"):
+            ways[f"{name}, one photo, one decoding"] = ways[name]
         for name, way in ways.items():
-            start = time.perf_counter()
+            batches = list(together if "one decoding" in name else sampler)
+            start = time.process_time()
             for keys in batches:
                 way(keys)
             if epoch:  # the first round warms up
-                rate = len(people) / (time.perf_counter() - start)
+                rate = len(people) / (time.process_time() - start)
                 rates.setdefault(name, []).append(rate)
     return rates, packed.stat().st_size
 

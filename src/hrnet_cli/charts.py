@@ -19,7 +19,7 @@ RIGHT, TOP, BOTTOM = 14, 30, 42
 DIGIT = 7.3
 # Bars: room for names and figures, height of a bar and the gap between keypoints.
 NAME_WIDTH, FIGURE_WIDTH, BAR, GAP, HEAD = 132, 46, 11, 9, 22
-LONGEST_NAME = 20
+LONGEST_NAME = 18
 # Above this many points a line is drawn without a mark at each.
 MOST_MARKS = 60
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -166,34 +166,36 @@ def bar_chart(
 
 
 def histogram(
-    title: str, groups: Sequence[tuple[str, Sequence[float]]], *, axis: Axis, note: str = ""
+    title: str,
+    groups: Sequence[tuple[str, Sequence[float]]],
+    *,
+    axis: Axis,
+    counted: str = "",
+    note: str = "",
 ) -> str:
-    """Return a figure of how values spread: the share of each group in each of `BINS` bins.
+    """Return a figure of how values spread over `BINS` bins of equal width.
 
     Args:
         title: What is shown.
         groups: Name and values of each group; values beyond the axis count to its last bins.
         axis: Of the values, with both ends given.
+        counted: What the values belong to, such as ``poses``, to show how many there are; empty
+            to show the share of each group, so that groups of different size compare.
         note: A sentence below the title; may be empty.
     """
     low, high = axis.low or 0.0, 1.0 if axis.high is None else axis.high
     edges = np.linspace(low, high, BINS + 1)
     series: list[Series] = []
     for name, values in groups:
-        finite = np.clip([value for value in values if math.isfinite(value)], low, high)
-        counts = np.histogram(finite, edges)[0]
-        shares = 100.0 * counts / max(len(finite), 1)
-        count = f"{len(finite):,}"
-        label = f"{name} ({count})" if name else count
-        series.append(
-            Series(
-                label,
-                edges[:-1].tolist() if len(finite) else [],
-                shares.tolist() if len(finite) else [],
-            )
-        )
-    share = Axis("share, %", low=0)
-    return line_chart(Chart(title, series, axis, share, note, steps=True))
+        inside = np.clip([value for value in values if math.isfinite(value)], low, high)
+        heights = np.histogram(inside, edges)[0].astype(float)
+        if not counted:
+            heights *= 100 / max(len(inside), 1)
+        shown = len(edges) - 1 if len(inside) else 0
+        label = f"{name} ({len(inside):,})"
+        series.append(Series(label, edges[:shown].tolist(), heights[:shown].tolist()))
+    upward = Axis(f"number of {counted}" if counted else "share, %", low=0)
+    return line_chart(Chart(title, series, axis, upward, note, steps=True))
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,8 @@ class _Scale:
     def marks(self, start: float, end: float) -> list[tuple[float, str]]:
         """Return position and text of each mark."""
         if self.log:
-            texts = [_power(tick) for tick in self.ticks]
+            plain = all(1e-3 <= tick < 1e5 for tick in self.ticks)
+            texts = [f"{tick:g}" if plain else _power(tick) for tick in self.ticks]
         else:
             step = self.ticks[1] - self.ticks[0] if len(self.ticks) > 1 else self.ticks[0] or 1.0
             decimals = max(0, -math.floor(math.log10(abs(step)) + 1e-9))
@@ -266,8 +269,8 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 def _power(value: float) -> str:
     """Return a number as text, with a power of ten where zeros would fill the axis."""
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:g}"
+    if value == 0:
+        return "0"
     digits, _, power = f"{value:.1e}".partition("e")
     digits = digits.removesuffix(".0")
     power = str(int(power)).translate(RAISED)
@@ -331,7 +334,8 @@ def _grid(x: _Scale, y: _Scale, left: float, labels: tuple[str, str]) -> str:
     across, up = labels
     parts.append(
         f'<line class="axis" x1="{_n(left)}" x2="{right}" y1="{floor}" y2="{floor}"/>'
-        f'<text class="label" x="{right}" y="{HEIGHT - 8}" text-anchor="end">{escape(across)}</text>'
+        f'<text class="label" x="{right}" y="{HEIGHT - 8}" text-anchor="end">'
+        f"{escape(across)}</text>"
         f'<text class="label" x="0" y="12">{escape(up)}</text>'
     )
     return "".join(parts)

@@ -6,14 +6,15 @@ of the photos, then `score` once on what `predictions.merge` puts together.
 Shape letters: P photos, M poses that stay, K keypoints.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hrnet_cli import coco_metrics, oks
+from hrnet_cli import coco_matches, coco_metrics, oks
 from hrnet_cli.coco_metrics import CocoNumbers
+from hrnet_cli.data.coco import AREA_PER_BOX
 from hrnet_cli.data.coco_results import CocoResults
 from hrnet_cli.data.people import Array, Ints, LabelledPeople
 from hrnet_cli.errors import UsageError
@@ -39,6 +40,8 @@ class EvalSettings:
         keypoint_threshold: Keypoint scores above it count in the score of a person.
         oks_threshold: Of two poses with a higher OKS only the better stays.
         nms: ``hard``, ``soft`` or ``none``.
+        label_areas: Take the areas of the labels for OKS; otherwise `AREA_PER_BOX` of the box, as
+            CrowdPose and AIC count (xtcocotools, ``use_area=False``).
         evaluator: ``pycocotools``, or ``faster`` for the same numbers sooner.
         resamples: Draws of photos for the interval of AP; 0 for no interval.
         seed: Of these draws.
@@ -49,6 +52,7 @@ class EvalSettings:
     keypoint_threshold: float = 0.2
     oks_threshold: float = 0.9
     nms: str = "hard"
+    label_areas: bool = True
     evaluator: str = "pycocotools"
     resamples: int = 200
     seed: int = 0
@@ -62,6 +66,8 @@ class EvalSettings:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise UsageError(f"{name} is {value}, expected 0 to 1")
+        if self.resamples < 0:
+            raise UsageError(f"resamples is {self.resamples}, expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -188,13 +194,23 @@ def score(
         UsageError: The evaluator's package is not installed.
     """
     settings = settings or EvalSettings()
+    if not settings.label_areas:
+        people = replace(people, areas_N=AREA_PER_BOX * people.boxes_N4[:, 2:].prod(axis=1))
     kept_M, person_scores_M = select(predictions, people.schema.oks_sigmas, settings)
     results = to_results(people, predictions.pick(kept_M), person_scores_M)
-    numbers = coco_metrics.coco_numbers(people, predictions.photos_P, results, settings.evaluator)
-    stats, missing = dict(numbers.stats), dict(numbers.missing)
-    if crowd_index_P is not None:
+    numbers = coco_metrics.coco_numbers(
+        people,
+        predictions.photos_P,
+        results,
+        settings.evaluator,
+        keep_matches=settings.resamples > 0 or crowd_index_P is not None,
+    )
+    stats, missing, interval = dict(numbers.stats), dict(numbers.missing), None
+    if numbers.matches is not None:
+        interval = coco_matches.ap_interval(numbers.matches, settings.resamples, settings.seed)
+    if numbers.matches is not None and crowd_index_P is not None:
         index_P = np.asarray(crowd_index_P, np.float64)[predictions.photos_P]
-        for level, value in coco_metrics.crowd_levels(numbers, index_P).items():
+        for level, value in coco_matches.crowd_levels(numbers.matches, index_P).items():
             stats[f"AP{level}"] = value
             if value is None:
                 missing[f"AP{level}"] = f"no labelled person in {level} photos"
@@ -208,7 +224,7 @@ def score(
         schema=people.schema,
         stats=stats,
         missing=missing,
-        AP_interval=coco_metrics.ap_interval(numbers, settings.resamples, settings.seed),
+        AP_interval=interval,
         published_AP=published_ap,
         keypoint_oks_K=scored.mean_keypoint_oks(),
         keypoint_pck_K=box_pck(people, scored, settings.pck_threshold),

@@ -14,8 +14,6 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from hrnet_cli import __version__
-
 TEMPLATES = Path(__file__).parent / "templates"
 NO_NUMBER = "—"
 
@@ -44,7 +42,6 @@ def build_page(heading: Heading, html: Sequence[str], footer: str) -> str:
         footer: The last line.
     """
     return Template(_template("report.html")).substitute(
-        version=escape(__version__),
         kicker=escape(heading.kicker),
         title=escape(heading.title),
         lead=escape(heading.lead),
@@ -99,29 +96,34 @@ def table(
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
-    caption: str = "",
     strong: Sequence[int] = (),
+    breaks: Sequence[int] = (),
 ) -> str:
     """Return a table of figures; the first cell of each row names it.
 
     Args:
         head: Names of the columns.
         rows: Cells as text.
-        caption: What the table shows.
         strong: Rows that stand out, by position.
+        breaks: Rows that begin a group, by position.
     """
-    first = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "".join(_row(cells, number in strong) for number, cells in enumerate(rows))
-    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    # Long names, such as those of files, may break after an underscore.
+    names = [escape(cell).replace("_", "_<wbr>") for cell in head]
+    first = "".join(f'<th scope="col">{name}</th>' for name in names)
+    kinds = [
+        " ".join(["strong"] * (number in strong) + ["break"] * (number in breaks))
+        for number in range(len(rows))
+    ]
+    body = "".join(_row(cells, kind) for cells, kind in zip(rows, kinds, strict=True))
     return (
-        f'<div class="wide"><table>{above}<thead><tr>{first}</tr></thead>'
+        f'<div class="wide"><table><thead><tr>{first}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """Return names and values below each other; pairs without a value are left out."""
-    body = "".join(_row(pair, strong=False) for pair in pairs if pair[1])
+    body = "".join(_row(pair) for pair in pairs if pair[1])
     return f'<div class="wide"><table class="words"><tbody>{body}</tbody></table></div>'
 
 
@@ -135,16 +137,18 @@ def picture(jpeg: bytes, *, title: str, words: str, size_wh: tuple[int, int]) ->
 
     Args:
         jpeg: The bytes of a JPEG file.
-        title: Its headline.
+        title: Its headline; may be empty.
         words: What it shows; also read to those who cannot see it.
         size_wh: Its (width, height) in pixels, so that the page does not jump.
     """
     data = base64.b64encode(jpeg).decode("ascii")
     width, height = size_wh
+    headline = f"<b>{escape(title)}</b>" if title else ""
+    spoken = f"{title}: {words}" if title else words
     return (
         f'<figure class="picture"><img src="data:image/jpeg;base64,{data}" width="{width}"'
-        f' height="{height}" loading="lazy" alt="{escape(f"{title}: {words}")}">'
-        f"<figcaption><b>{escape(title)}</b>{escape(words)}</figcaption></figure>"
+        f' height="{height}" loading="lazy" alt="{escape(spoken)}">'
+        f"<figcaption>{headline}{escape(words)}</figcaption></figure>"
     )
 
 
@@ -165,7 +169,7 @@ def duration(seconds: float | None) -> str:
     """Return a time span such as ``1 h 05 min``, ``3 min 20 s`` or ``4.2 s``."""
     if seconds is None or not math.isfinite(seconds):
         return NO_NUMBER
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -173,9 +177,9 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _row(cells: Sequence[str], strong: bool) -> str:
+def _row(cells: Sequence[str], kind: str = "") -> str:
     name, *values = cells
-    kind = ' class="strong"' if strong else ""
+    kind = f' class="{kind}"' if kind else ""
     rest = "".join(f"<td>{escape(value)}</td>" for value in values)
     return f'<tr{kind}><th scope="row">{escape(name)}</th>{rest}</tr>'
 

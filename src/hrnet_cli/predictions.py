@@ -6,6 +6,7 @@ Shape letters: P photos, N predicted people, K keypoints.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from hrnet_cli import geometry
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.data.people import Ints, LabelledPeople
 from hrnet_cli.detectors import Detector
+from hrnet_cli.detectors.boxes_file import BoxesFile
+from hrnet_cli.detectors.boxes_formats import read_listings
 from hrnet_cli.errors import ConfigError, InputError
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.images import read_image
@@ -38,8 +41,8 @@ class Predictions:
         photos_P: int64 indices of the photos looked at, rising; those with nobody in them too.
         unreadable: Files of `photos_P` that could not be read or used; nobody was found there.
         photo_of_N: int64 index of the photo of each person, rising.
-        keypoints_NK2: float32 (x, y) in pixels of the photo as stored.
-        scores_NK: float32 heatmap peaks, about 0 to 1.
+        keypoints_NK2: float32 (x, y) in pixels of the photo as stored; finite.
+        scores_NK: float32 heatmap peaks, about 0 to 1; finite.
         boxes_N4: float32 (x1, y1, x2, y2) the people were cropped from.
         box_scores_N: float32, 1 for labelled boxes.
         areas_N: float64 area of each crop in square pixels, padding included; OKS-NMS of the
@@ -130,6 +133,35 @@ def predict(
         areas_N=sizes_N2.prod(axis=1),
         seconds=sum(estimator.clock.seconds.values()) - seconds_before,
     )
+
+
+def read_boxes(path: Path, people: LabelledPeople, class_name: str = "person") -> BoxSource:
+    """Return the boxes that a file lists for the photos of a data set, for `predict`.
+
+    Where the file numbers its photos, as COCO detections do, the numbers are the data set's ids;
+    where it names them, it is looked up by path (see `BoxesFile`). All boxes stay, whatever their
+    score, as in the official test.
+
+    Args:
+        path: COCO detections or annotations (JSON), JSON Lines or CSV.
+        people: The data set.
+        class_name: Boxes of other classes are left out.
+
+    Raises:
+        InputError: The file cannot be read or used, or speaks of none of these photos.
+    """
+    listings, can_say_nobody = read_listings(path, class_name)
+    if any(listing.coco_id is None for listing in listings):
+        return BoxesFile(path, listings, unlisted_is_nobody=not can_say_nobody)
+    boxes = {listing.coco_id: listing.boxes for listing in listings if listing.coco_id is not None}
+    known = set(people.photo_ids_P.tolist())
+    if boxes and known and known.isdisjoint(boxes):
+        raise InputError(
+            f"boxes file '{path}' has boxes for image_id {next(iter(boxes))} and others, but none"
+            f" for a photo of '{people.name}', such as {min(known)}",
+            hint="give the detections made on this split",
+        )
+    return boxes
 
 
 def merge(parts: Sequence[Predictions]) -> Predictions:
@@ -233,8 +265,8 @@ def _predict_chunk(
             replace(
                 nobody,
                 photo_of_N=np.full(len(found), photo, np.int64),
-                keypoints_NK2=found.keypoints_NK2,
-                scores_NK=found.scores_NK,
+                keypoints_NK2=_finite(found.keypoints_NK2),
+                scores_NK=_finite(found.scores_NK),
                 boxes_N4=found.boxes.xyxy_N4,
                 box_scores_N=found.boxes.scores_N,
                 areas_N=np.zeros(len(found)),
@@ -273,6 +305,11 @@ def _finished(
             yield photo, future.result()
         except InputError as error:
             report(photo, error)
+
+
+def _finite(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return values with 0 for those that are no number, which pycocotools would take as right."""
+    return np.nan_to_num(values, nan=0, posinf=0, neginf=0)
 
 
 def _check_keypoints(spec: ModelSpec, people: LabelledPeople) -> None:

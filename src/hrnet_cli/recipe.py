@@ -202,7 +202,9 @@ class TrainConfig:
 
 
 def load_config(
-    name_or_path: str | None = None, overrides: Mapping[str, Any] | None = None
+    name_or_path: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> TrainConfig:
     """Return the configuration of a recipe with some values replaced.
 
@@ -210,12 +212,16 @@ def load_config(
         name_or_path: A name of `RECIPES`, a .toml file, or None for the defaults.
         overrides: Values by dotted key, such as ``{"optimizer.epochs": 20}``; None values are
             left out.
+        defaults: Values by dotted key that hold where neither says anything.
 
     Raises:
         ConfigError: No such recipe, the file is not TOML, a key is unknown (the nearest is
             named), or a value has the wrong type or range.
     """
     tables, where = _read(name_or_path) if name_or_path else ({}, "options")
+    for key, value in (defaults or {}).items():
+        section, _, name = key.partition(".")
+        tables.setdefault(section, {}).setdefault(name, value)
     for key, value in (overrides or {}).items():
         if value is not None:
             section, _, name = key.partition(".")

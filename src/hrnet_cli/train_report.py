@@ -111,9 +111,7 @@ def train_page(run: TrainRun) -> str:
     sections = [
         page.tiles(_tiles(run)),
         page.section("Curves", page.charts(*curves)),
-        page.section(
-            "Predictions on validation photos", *(_sample_html(*one) for one in _picked(run))
-        ),
+        page.section("Predictions on validation photos", *_predictions(run)),
         page.section("Use it, continue it", *_commands(run)),
         page.section("The run", page.facts(_facts(run)), *_config_html(run)),
         page.section("Figures of every epoch", *_table(run.rows)),
@@ -210,7 +208,7 @@ def _tiles(run: TrainRun) -> list[tuple[str, str, str]]:
         scores = _measured(run.rows, f"val_{metric}")
         epoch, value = max(scores, key=lambda pair: pair[1], default=(math.nan, math.nan))
     metric = metric.removeprefix("val_")
-    if metric:
+    if metric and math.isfinite(_number(value)):
         when = f"epoch {_number(epoch):.0f}" if math.isfinite(_number(epoch)) else ""
         tiles.append((f"best {metric}", page.figure(_number(value)), when))
     scores = _measured(run.rows, f"val_{metric}")
@@ -262,8 +260,19 @@ def _data_words(run: TrainRun) -> dict[str, str]:
 
 def _picked(run: TrainRun) -> list[tuple[str, Sequence[Path]]]:
     """Return the first, the middle and the last evaluation that drew samples."""
+    if not run.samples:
+        return []
     last = len(run.samples) - 1
-    return [run.samples[position] for position in sorted({0, last // 2, last} - {-1})]
+    return [run.samples[position] for position in sorted({0, last // 2, last})]
+
+
+def _predictions(run: TrainRun) -> list[str]:
+    html = [text for text in (_sample_html(*one) for one in _picked(run)) if text]
+    words = (
+        "The same people each time. Left: the label, hidden keypoints hollow. Right: the"
+        " prediction, keypoints with a score below 0.5 hollow and their limbs dashed."
+    )
+    return [page.paragraph(words), *html] if html else []
 
 
 def _sample_html(title: str, paths: Sequence[Path]) -> str:
@@ -328,17 +337,31 @@ def _facts(run: TrainRun) -> list[tuple[str, str]]:
     versions = _part(summary, "versions")
     return [
         ("network", network),
-        ("training data", str(data.get("train") or "")),
-        ("validation data", str(data.get("val") or "")),
-        ("data hash (sha256)", str(data.get("sha256") or "")),
+        ("started from", _told(summary, "start")),
+        ("training data", _told(data, "train")),
+        ("people in it", _told(data, "people")),
+        ("validation data", _told(data, "val")),
+        ("data hash (sha256)", _told(data, "sha256")),
         ("people seen", f"{samples[-1][1]:,.0f}" if samples else ""),
-        ("hardware", str(summary.get("hardware") or "")),
+        ("photos that could not be read", _told(summary, "unreadable")),
+        ("batch", _told(summary, "batch")),
+        ("precision", _told(summary, "precision")),
+        ("processes", _told(summary, "processes")),
+        ("hardware", _told(summary, "hardware")),
         ("largest device memory", f"{memory:,.0f} MB" if memory else ""),
-        ("started", str(summary.get("started") or "")),
-        ("finished", str(summary.get("finished") or "")),
+        ("started", _told(summary, "started")),
+        ("finished", _told(summary, "finished")),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
-        ("weights", str(summary.get("model") or "")),
+        ("weights", _told(summary, "model")),
     ]
+
+
+def _told(table: Mapping[str, Any], key: str) -> str:
+    """Return what a summary says of something; empty where it says nothing."""
+    value = table.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "" if value is None else str(value)
 
 
 def _config_html(run: TrainRun) -> list[str]:

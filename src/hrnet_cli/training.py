@@ -9,23 +9,28 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from hrnet_cli import checkpoint, evaluation, optimisation, run_folder
+from hrnet_cli import checkpoint, metrics, optimisation, run_folder
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.data.augment import AugmentConfig
 from hrnet_cli.data.crops import CropBatch, CropDataset, CropFrame
-from hrnet_cli.data.people import LabelledPeople
+from hrnet_cli.data.people import LabelledPeople, digest
 from hrnet_cli.device import pick_device, set_seed
 from hrnet_cli.distributed import any_of, join_team, leave_team, mean_over
 from hrnet_cli.errors import DeviceError, InputError, TrainingError
 from hrnet_cli.estimator import PoseEstimator
+from hrnet_cli.evaluation import EvalSettings, score
+from hrnet_cli.person_metrics import PeopleScores, box_pck, span_pck
+from hrnet_cli.predictions import Predictions, merge, predict
 from hrnet_cli.recipe import TrainConfig, config_to_toml
 from hrnet_cli.run_folder import RunFolder
+from hrnet_cli.run_pictures import write_samples
 from hrnet_cli.run_state import Run, build_run, capture, largest_batch, restore
 from hrnet_cli.runtimes.torch_eager import TorchEager
 from hrnet_cli.start import starting_network
@@ -47,7 +52,8 @@ class StepReport:
         steps: Of an epoch.
         loss: Mean since the epoch began.
         learning_rate: Of the head.
-        samples_per_s: People a second, all processes together, since the last report.
+        people_per_step: Batch of all processes together.
+        samples_per_s: People a second, all processes together, since the epoch began.
         data_wait: Share of that time spent waiting for samples, 0 to 1.
         memory_mb: Most memory used on the GPU; 0 on a CPU.
         seconds: Time of the run so far, over all its parts.
@@ -60,6 +66,7 @@ class StepReport:
     steps: int
     loss: float
     learning_rate: float
+    people_per_step: int
     samples_per_s: float
     data_wait: float
     memory_mb: int
@@ -89,6 +96,7 @@ class TrainResult:
     Attributes:
         folder: Its folder.
         model: Best weights, or the last where none were measured.
+        metric: What best means.
         best: Best value of the metric; None where none was measured.
         best_epoch: Epoch of it, from 1.
         epochs: Epochs done.
@@ -97,6 +105,7 @@ class TrainResult:
 
     folder: RunFolder
     model: Path
+    metric: str
     best: float | None
     best_epoch: int
     epochs: int
@@ -115,12 +124,14 @@ class Place:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         resume: Continue from the folder's state.
         offline: Never use the network for starting weights.
+        command: What the user typed, for the records.
     """
 
     folder: RunFolder
     device: str = "auto"
     resume: bool = False
     offline: bool = False
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,10 @@ class TrainData:
     mirrors: bool = True
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 @dataclass
 class _Loop:
     """What the loop carries along besides the run."""
@@ -149,6 +164,7 @@ class _Loop:
     stop: StopRequest
     on_event: OnEvent
     saved: float = field(default_factory=time.monotonic)
+    begun: str = field(default_factory=_now)
 
 
 def train(
@@ -206,8 +222,8 @@ def _samples(config: TrainConfig, data: TrainData, tell: OnEvent) -> CropDataset
     people = data.people.usable()
     if not len(people):
         raise InputError(
-            f"'{data.people.name}' has nobody to learn from: of {len(data.people)} people none has a"
-            " labelled keypoint and a box with an area",
+            f"'{data.people.name}' has nobody to learn from: of {len(data.people)} people none has"
+            " a labelled keypoint and a box with an area",
             hint="hrnet check-data shows what is in it",
         )
     augment: AugmentConfig = config.augment
@@ -280,14 +296,56 @@ def _fit(loop: _Loop) -> TrainResult:
         best = _finish_epoch(loop, last, metrics)
         loop.on_event(EpochReport(last, metrics, best))
     folder = loop.place.folder
+    if run.team.leads:
+        _write_summary(loop)
     return TrainResult(
         folder,
-        folder.best if progress.best is not None else folder.last,
+        _best_file(loop),
+        config.run.metric,
         progress.best,
         progress.best_epoch,
         progress.epoch,
         progress.seconds,
     )
+
+
+def _best_file(loop: _Loop) -> Path:
+    folder = loop.place.folder
+    return folder.best if loop.run.progress.best is not None else folder.last
+
+
+def _write_summary(loop: _Loop) -> None:
+    """Write what the run was and what came of it."""
+    run, progress, folder = loop.run, loop.run.progress, loop.place.folder
+    rows = run_folder.read_metrics(folder)
+    summary = {
+        "name": run.spec.name,
+        "command": loop.place.command,
+        "started": loop.begun,
+        "finished": _now(),
+        "seconds": round(progress.seconds, 1),
+        "processes": run.team.size,
+        "hardware": run_folder.hardware(run.device),
+        "precision": run.precision,
+        "batch": run.batch,
+        "start": loop.start,
+        "versions": run_folder.versions(),
+        "data": {
+            "train": run.data.people.name,
+            "val": None if loop.data.val is None else loop.data.val.name,
+            "people": len(run.data),
+            "sha256": digest(run.data.people),
+        },
+        "unreadable": progress.unreadable,
+        "best": {
+            "metric": run.config.run.metric,
+            "value": progress.best,
+            "epoch": progress.best_epoch,
+        },
+        "last": rows[-1] if rows else {},
+        "model": str(_best_file(loop)),
+    }
+    run_folder.write_summary(folder, summary)
 
 
 def _train_epoch(loop: _Loop) -> StepReport:
@@ -369,12 +427,36 @@ def _measure(loop: _Loop) -> dict[str, float]:
         TorchEager(run.result, run.spec, run.device), run.spec, flip_test=loop.data.mirrors
     )
     photos = np.arange(len(val.photos))[run.team.rank :: run.team.size]
-    mine = evaluation.predict(
-        estimator, val, photos=photos, on_progress=lambda *_: loop.stop.check()
+    parts = run.team.gather(
+        predict(estimator, val, photos=photos, on_progress=lambda *_: loop.stop.check())
     )
-    parts = run.team.gather(mine)
-    return run.team.share(
-        evaluation.quick_scores(val, evaluation.merge(parts)) if run.team.leads else None
+    scores = _scores(loop, merge(parts)) if run.team.leads else None
+    return run.team.share(scores)
+
+
+def _scores(loop: _Loop, predictions: Predictions) -> dict[str, float]:
+    """Return AP, AP50 and PCK of predictions, those that exist, and draw some of them."""
+    val = loop.data.val
+    assert val is not None
+    column = score(val, predictions, EvalSettings(resamples=0))
+    scores = {name: column.stats[name] for name in ("AP", "AP50")}
+    scores["PCK"] = _pck(val, column.people)
+    write_samples(
+        loop.place.folder.samples,
+        loop.run.progress.epoch + 1,
+        val,
+        column.people,
+        loop.run.config.run.samples,
+    )
+    return {name: value for name, value in scores.items() if value is not None and value >= 0}
+
+
+def _pck(val: LabelledPeople, scored: PeopleScores) -> float:
+    """Return the mean PCK@0.2: of the torso where the schema has one, else of the box."""
+    torso = ("left_shoulder", "right_hip")
+    has_torso = all(name in val.schema.index for name in torso)
+    return metrics.mean_over_keypoints(
+        span_pck(val, scored, torso) if has_torso else box_pck(val, scored)
     )
 
 
@@ -428,9 +510,10 @@ def _save_or_stop(loop: _Loop) -> None:
         _save(loop)
     if stopping:
         loop.on_event(
-            f"stopped in epoch {run.progress.epoch + 1} after step {run.progress.step}; its state is"
-            f" saved: --resume {loop.place.folder.path}"
+            f"stopped in epoch {run.progress.epoch + 1} after step {run.progress.step}; its state"
+            f" is saved, go on with --resume --out {loop.place.folder.path}"
         )
+        run.team.meet("the stop")
         raise KeyboardInterrupt
 
 
@@ -497,6 +580,7 @@ class _Pace:
             loss=progress.loss_sum / max(1, progress.step),
             learning_rate=run.config.learning_rate(run.batch)
             * optimisation.rate_factor(run.config.optimizer, max(0, done - 1), run.epoch_steps),
+            people_per_step=run.batch,
             samples_per_s=(progress.samples - self._samples) / taken,
             data_wait=self._waited / taken,
             memory_mb=torch.cuda.max_memory_allocated(run.device) >> 20 if on_gpu else 0,

@@ -26,7 +26,9 @@ def open_training_data(
     """
     folder = Path(config.folder) if config.folder else None
     parts = [open_dataset(config.train, split=config.train_split, folder=folder, on_note=on_note)]
-    parts += [open_dataset(name, split=config.train_split, on_note=on_note) for name in config.extra]
+    parts += [
+        open_dataset(name, split=config.train_split, on_note=on_note) for name in config.extra
+    ]
     people = join_people(parts)
     val = _open_val(config, folder, on_note)
     if val is not None and val.schema.keypoints != people.schema.keypoints:
@@ -44,10 +46,10 @@ def _open_val(
 ) -> LabelledPeople | None:
     """Return what to measure on, None when the data set to learn from has no such part."""
     if config.val:
-        own = folder if config.val.endswith(".json") is False else None
+        own = None if config.val.endswith(".json") else folder
         return open_dataset(config.val, split=config.val_split, folder=own)
     if config.train.endswith(".json"):
-        on_note("a .json file is one split: nothing is measured; name what to measure on with --val")
+        on_note("nothing is measured: a .json file is one split; name another with --val")
         return None
     try:
         return open_dataset(config.train, split=config.val_split, folder=folder)

@@ -12,6 +12,10 @@ from typer.core import TyperGroup
 from hrnet_cli import __version__
 from hrnet_cli.cli.detect import EXAMPLES, detect
 from hrnet_cli.cli.download_weights import download_weights
+from hrnet_cli.cli.fine_tune import EXAMPLES as FINE_TUNE_EXAMPLES
+from hrnet_cli.cli.fine_tune import fine_tune
+from hrnet_cli.cli.train import EXAMPLES as TRAIN_EXAMPLES
+from hrnet_cli.cli.train import train
 from hrnet_cli.errors import ExitCode, HrnetError
 
 
@@ -51,6 +55,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(no_args_is_help=True, epilog=EXAMPLES)(detect)
+app.command(no_args_is_help=True, epilog=TRAIN_EXAMPLES)(train)
+app.command(name="fine-tune", no_args_is_help=True, epilog=FINE_TUNE_EXAMPLES)(fine_tune)
 app.command(name="download-weights")(download_weights)
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hrnet_cli.errors import UsageError
+
 DatasetOption = Annotated[
     str | None,
     typer.Option(
@@ -157,6 +159,9 @@ OverwriteOption = Annotated[
 TensorboardOption = Annotated[
     bool, typer.Option("--tensorboard", help="Write TensorBoard's files as well.")
 ]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print a summary of the run as JSON on stdout.")
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Stop at the first photo that cannot be read.")
 ]
@@ -191,3 +196,16 @@ class TrainOptions:
     tensorboard: bool
     json: bool
     quiet: bool
+
+
+def chosen_batch(batch_size: int | None, *, auto: bool) -> int | None:
+    """Return the batch of a configuration: -1 for the largest that fits.
+
+    Raises:
+        UsageError: Both were asked for.
+    """
+    if auto and batch_size is not None:
+        raise UsageError(
+            "--batch-size and --auto-batch contradict each other", hint="leave one out"
+        )
+    return -1 if auto else batch_size

@@ -195,13 +195,13 @@ def _box_findings(people: LabelledPeople) -> Iterator[Finding]:
     near_N2, sides_N2 = people.boxes_N4[:, :2], people.boxes_N4[:, 2:]
     far_N2 = near_N2 + sides_N2
     sizes_N2 = _sizes_of(people)
-    flat_N = (sides_N2 <= 0).any(axis=1)
-    outside_N = ~flat_N & ((far_N2 <= 0) | (near_N2 >= sizes_N2)).any(axis=1)
+    flat_N = sides_N2.min(axis=1, initial=np.inf) <= 0
+    outside_N = ~flat_N & _any((far_N2 <= 0) | (near_N2 >= sizes_N2))
     over_N2 = (near_N2 < -TOLERANCE_PX) | (far_N2 > sizes_N2 + TOLERANCE_PX)
     yield _people_finding("person boxes have no area", people, flat_N, True)
     yield _people_finding("people have the area 0", people, (people.areas_N <= 0) & ~flat_N, True)
     yield _people_finding("person boxes lie outside the photo", people, outside_N, True)
-    reaching_N = over_N2.any(axis=1) & ~outside_N
+    reaching_N = _any(over_N2) & ~outside_N
     yield _people_finding("person boxes reach outside the photo", people, reaching_N)
     tiny_N = ~flat_N & (sides_N2.max(axis=1) < TINY_PX)
     yield _people_finding(f"people are smaller than {TINY_PX} pixels", people, tiny_N)
@@ -213,20 +213,18 @@ def _keypoint_findings(people: LabelledPeople) -> Iterator[Finding]:
     sizes_N12 = _sizes_of(people)[:, None]
     beyond_NK2 = (points_NK2 < -TOLERANCE_PX) | (points_NK2 > sizes_N12 - 1 + TOLERANCE_PX)
     yield _keypoint_finding(
-        "keypoints lie outside the photo", people, labelled_NK & beyond_NK2.any(axis=2)
+        "keypoints lie outside the photo", people, labelled_NK & _any(beyond_NK2)
     )
     near_N12, sides_N12 = people.boxes_N4[:, None, :2], people.boxes_N4[:, None, 2:]
     slack_N12 = BOX_MARGIN * sides_N12 + TOLERANCE_PX
-    away_NK2 = (points_NK2 < near_N12 - slack_N12) | (
-        points_NK2 > near_N12 + sides_N12 + slack_N12
-    )
-    has_box_N1 = (people.boxes_N4[:, 2:] > 0).all(axis=1)[:, None]
+    away_NK2 = (points_NK2 < near_N12 - slack_N12) | (points_NK2 > near_N12 + sides_N12 + slack_N12)
+    has_box_N1 = people.boxes_N4[:, 2:].min(axis=1, initial=np.inf, keepdims=True) > 0
     yield _keypoint_finding(
         f"keypoints lie more than {BOX_MARGIN:.0%} outside their person box",
         people,
-        labelled_NK & has_box_N1 & away_NK2.any(axis=2),
+        labelled_NK & has_box_N1 & _any(away_NK2),
     )
-    yield _people_finding("people have no labelled keypoint", people, ~labelled_NK.any(axis=1))
+    yield _people_finding("people have no labelled keypoint", people, ~_any(labelled_NK))
     yield _people_finding("regions hold a crowd", people, people.crowd_N)
     yield _people_finding("people are labelled twice", people, _labelled_twice(people))
     doubts_N = doubt_sides(people)
@@ -241,17 +239,18 @@ def _keypoint_findings(people: LabelledPeople) -> Iterator[Finding]:
 
 def _labelled_twice(people: LabelledPeople) -> Bools:
     """Return who has the photo and keypoints of somebody before."""
-    rows = np.concatenate(
-        [
-            people.photo_of_N[:, None].astype(np.float64),
-            people.keypoints_NK2.reshape(len(people), -1),
-        ],
-        axis=1,
-    )
+    rows = np.empty((len(people), 1 + 2 * len(people.schema)))
+    rows[:, 0] = people.photo_of_N
+    rows[:, 1:] = people.keypoints_NK2.reshape(rows[:, 1:].shape)
     _, first = np.unique(rows, axis=0, return_index=True)
     twice_N = np.ones(len(people), dtype=bool)
     twice_N[first] = False
-    return twice_N & (people.visible_NK > 0).any(axis=1)
+    return twice_N & _any(people.visible_NK > 0)
+
+
+def _any(which: Bools) -> Bools:
+    """Return whether any of the last axis is true, always as an array."""
+    return np.asarray(which.any(axis=-1))
 
 
 def _sizes_of(people: LabelledPeople) -> Array:

@@ -6,6 +6,7 @@ targets are made in batches on the device that trains.
 Shape letters: B crops of a batch, N people, K keypoints, H W crop height and width.
 """
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hrnet_cli.data import augment
 from hrnet_cli.data.augment import AugmentConfig, BodyHalves, Draws
 from hrnet_cli.data.people import Ints, LabelledPeople
-from hrnet_cli.data.photos import PhotoFiles, PhotoSource, Reach
+from hrnet_cli.data.photos import PhotoFiles, PhotoSource, Reach, Region
 from hrnet_cli.errors import ConfigError, InputError
 from hrnet_cli.geometry import crop_boxes, warp_crops, xywh_to_xyxy
 
@@ -156,10 +157,12 @@ class CropDataset(Dataset[CropBatch]):
         """Return the crops of some people, and a message for each that stayed black."""
         crops_BHW3 = np.zeros((len(index_B), *self.frame.input_hw, 3), np.uint8)
         problems: dict[int, str] = {}
-        for row, index in enumerate(index_B.tolist()):
-            photo = int(self.people.photo_of_N[index])
+        last_photo, region = -1, Region(np.empty((0, 0, 3), np.uint8))
+        for row, photo in enumerate(self.people.photo_of_N[index_B].tolist()):
             try:
-                region = self._photos.read(photo)
+                # Neighbours in the batch that share a photo share its decoding.
+                region = region if photo == last_photo else self._photos.read(photo)
+                last_photo = photo
             except InputError as error:
                 problems[row] = error.message
                 continue
@@ -214,19 +217,29 @@ class EpochSampler(Sampler[list[Key]]):
         seed: 0 or above.
         rank: Number of this process.
         ranks: How many processes there are.
+        photo_of_N: Photo of each person, to keep people of one photo together, so that it is
+            decoded once for all of them; None to shuffle people, as the official code does.
 
     Raises:
         ConfigError: There are fewer people than processes.
     """
 
     def __init__(
-        self, count: int, *, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
+        self,
+        count: int,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        photo_of_N: Ints | None = None,
     ) -> None:
-        if count < ranks:
+        if count < ranks or not count:
             raise ConfigError(
                 f"{count} people to train on cannot be shared by {ranks} processes",
                 hint="train on fewer devices" if count else "name a data set with labelled people",
             )
+        self._photo_of_N = photo_of_N
         self._count = count
         self._batch_size = batch_size
         self._seed = seed
@@ -253,13 +266,22 @@ class EpochSampler(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         """Yield the (epoch, index) pairs of one step after another."""
         epoch = self._epoch
-        order_N = np.random.default_rng([self._seed, epoch]).permutation(self._count).tolist()
+        order_N = self._order(epoch).tolist()
         usable = self._count - self._count % self._ranks
         whole = self._batch_size * self._ranks
         for start in range(self._start_step * whole, usable, whole):
             share = min(whole, usable - start) // self._ranks
             first = start + self._rank * share
             yield [(epoch, index) for index in order_N[first : first + share]]
+
+    def _order(self, epoch: int) -> Ints:
+        """Return all indices in the order of an epoch."""
+        rng = np.random.default_rng([self._seed, epoch])
+        people_N = rng.permutation(self._count)
+        if self._photo_of_N is None:
+            return people_N
+        place_P = rng.permutation(int(self._photo_of_N.max()) + 1)
+        return people_N[np.argsort(place_P[self._photo_of_N[people_N]], kind="stable")]
 
 
 def build_loader(
@@ -314,6 +336,12 @@ def _as_it_is(batch: object) -> object:
 
 
 def _start_worker(worker: int) -> None:
-    """Keep a worker process to one thread; there are as many workers as the machine can feed."""
+    """Keep a worker process to one thread, and let signals to stop reach the training alone.
+
+    There are as many workers as the machine can feed. Ctrl-C and schedulers signal all processes of
+    a run; a worker that ended by itself would break the step that is saved before stopping.
+    """
     del worker
     cv2.setNumThreads(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

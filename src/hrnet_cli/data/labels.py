@@ -1,7 +1,8 @@
 """Labels as read from files, before label weights are chosen; and the cache that keeps them.
 
-A cache file is an uncompressed ``.npz`` without pickled objects. Its name is a hash of the path,
-size and time of change of all that was read, so a changed file is read anew.
+A cache file is an uncompressed ``.npz`` without pickled objects. Its name is a hash of the path and
+options of what was read; inside stands a stamp, a hash of the size and time of change of every file
+read, so that a changed file is read anew and its cache file replaced.
 """
 
 import hashlib
@@ -64,41 +65,53 @@ class Labels:
         return replace(self.people, weights_NK=weights_NK.astype(np.float32))
 
 
-def cache_file(read: Iterable[tuple[str, os.stat_result]], options: str) -> Path:
-    """Return where the labels read from these files are kept.
+@dataclass(frozen=True)
+class Kept:
+    """Where labels are kept, and the stamp they must have to be those of the files as they are."""
+
+    path: Path
+    stamp: str
+
+
+def keep(source: Path, options: str, read: Iterable[tuple[str, os.stat_result]]) -> Kept:
+    """Return where the labels of a data set are kept.
 
     Args:
-        read: Absolute path and status of every file read.
-        options: All else that the result depends on.
+        source: The file it is named by.
+        options: All else that the labels depend on.
+        read: Path and status of every file they are read from.
     """
-    digest = hashlib.sha256(f"{FORMAT}\n{options}\n".encode())
+    name = hashlib.sha256(f"{source.absolute()}\n{options}".encode("utf-8", "surrogateescape"))
+    stamp = hashlib.sha256(FORMAT.encode())
     for path, status in read:
         line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return _folder() / "labels" / f"{digest.hexdigest()[:32]}.npz"
+        stamp.update(line.encode("utf-8", "surrogateescape"))
+    return Kept(_folder() / "labels" / f"{name.hexdigest()[:32]}.npz", stamp.hexdigest())
 
 
-def load(path: Path) -> Labels | None:
-    """Return the labels of a cache file; None when there is none or it is damaged."""
-    if not path.is_file():
+def load(kept: Kept) -> Labels | None:
+    """Return the labels of a cache file; None when there is none, or it is old or damaged."""
+    if not kept.path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        return _unpack(arrays)
+        with np.load(kept.path, allow_pickle=False) as stored:
+            if _text(stored["stamp"]) != kept.stamp:
+                return None
+            return _unpack({name: stored[name] for name in stored.files if name != "stamp"})
     except _DAMAGE as error:
-        log.debug("%s is damaged and will be written anew: %s", path, error)
+        log.debug("%s is damaged and will be written anew: %s", kept.path, error)
         return None
 
 
-def store(path: Path, labels: Labels) -> None:
+def store(kept: Kept, labels: Labels) -> None:
     """Keep labels in a cache file; where that is not possible nothing is kept."""
+    path = kept.path
     part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("xb") as file:
-                np.savez(file, allow_pickle=False, **_pack(labels))
+                np.savez(file, allow_pickle=False, stamp=_bytes(kept.stamp), **_pack(labels))
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -123,9 +136,9 @@ def _pack(labels: Labels) -> dict[str, npt.NDArray[np.generic]]:
 
 
 def _unpack(arrays: dict[str, npt.NDArray[np.generic]]) -> Labels:
-    texts = json.loads(arrays.pop("texts").tobytes())
+    texts = json.loads(_text(arrays.pop("texts")))
     source_of_N = arrays.pop("source_of_N")
-    photos = arrays.pop("photos").tobytes().decode("utf-8", "surrogatepass")
+    photos = _text(arrays.pop("photos"))
     people = LabelledPeople(
         name=texts["name"],
         folder=Path(),
@@ -138,6 +151,10 @@ def _unpack(arrays: dict[str, npt.NDArray[np.generic]]) -> Labels:
 
 def _bytes(text: str) -> npt.NDArray[np.uint8]:
     return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+
+
+def _text(array: npt.NDArray[np.generic]) -> str:
+    return array.tobytes().decode("utf-8", "surrogatepass")
 
 
 def _folder() -> Path:

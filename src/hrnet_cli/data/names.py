@@ -16,10 +16,9 @@ _SAME_WORD = {"f": "front", "b": "back", "l": "left", "r": "right"}
 _SAME_NAME = {"head top": "head", "top head": "head"}
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _NAMELESS = re.compile(r"(k|kp|kpt|kps|keypoint|key|p|pt|point|joint|landmark)?[ _.-]?\d+", re.I)
-_UPPER = frozenset(
-    ["shoulder", "elbow", "wrist", "hand", "thumb", "finger", "head", "neck", "eye", "ear", "nose"]
-    + ["mouth", "chin", "face", "forehead", "thorax", "chest", "clavicle"]  # noqa: RUF005
-)
+_FACE = ("head", "neck", "eye", "ear", "nose", "mouth", "chin", "face", "forehead")
+_ARM = ("shoulder", "clavicle", "elbow", "wrist", "hand", "thumb", "finger")
+_UPPER = frozenset((*_FACE, *_ARM, "thorax", "chest"))
 _LOWER = frozenset(("hip", "pelvis", "knee", "ankle", "foot", "heel", "toe", "leg"))
 _ANIMAL = frozenset(("paw", "tail", "hoof", "wing", "withers"))
 

@@ -130,7 +130,9 @@ def join_people(parts: Sequence[LabelledPeople]) -> LabelledPeople:
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("sizes_P2", "boxes_N4", "areas_N", "keypoints_NK2", "visible_NK", "weights_NK")
     }
-    photos = tuple(str(part.photo_path(i).resolve()) for part in parts for i in range(len(part.photos)))
+    photos = tuple(
+        str(part.photo_path(i).resolve()) for part in parts for i in range(len(part.photos))
+    )
     return LabelledPeople(
         name=" + ".join(part.name for part in parts),
         folder=Path(),

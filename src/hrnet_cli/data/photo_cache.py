@@ -152,7 +152,9 @@ def open_packed(path: Path, people: LabelledPeople, reach: Reach) -> PackedPhoto
 
 def label_hash(people: LabelledPeople) -> str:
     """Return the SHA-256 of all that decides which pixels of which photos training reads."""
-    digest = hashlib.sha256("\0".join(people.photos).encode())
+    # Names without their folders: a cache may be moved together with its data.
+    names = "\0".join(Path(photo).name for photo in people.photos)
+    digest = hashlib.sha256(names.encode())
     for values in (
         people.photo_of_N,
         people.ids_N,

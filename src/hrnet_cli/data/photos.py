@@ -5,6 +5,7 @@ A third source, one packed file, stands in `hrnet_cli.data.photo_cache`.
 Shape letters: P photos, N people.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,23 @@ import numpy.typing as npt
 
 from hrnet_cli.data.people import Array, LabelledPeople
 from hrnet_cli.errors import InputError
-from hrnet_cli.images import Pixels, read_image
+from hrnet_cli.images import MAX_PIXELS, Pixels, read_image
+
+try:
+    import simplejpeg
+except ImportError:  # optional
+    simplejpeg = None
 
 Progress = Callable[[int, int], None]
 
 # A photo is kept smaller, by a whole number, where even the crop that zooms in most still has so
 # many photo pixels a side for each of its own. COCO's photos are never that large.
 _DETAIL = 2.0
-# A crop reads one pixel beyond its rim to interpolate, and `warp_crops` cuts one more.
-_MARGIN = 3
+# A crop reads one pixel beyond its rim to interpolate; one more is for rounding.
+_MARGIN = 2
+# Cameras append a few bytes to the end-of-image marker of a JPEG.
+_END_WITHIN = 64
+_AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,8 @@ class Reach:
         np.minimum.at(near_P2, photo_of_N, centers_N2 - half_sides_N2)
         np.maximum.at(far_P2, photo_of_N, centers_N2 + half_sides_N2)
         np.minimum.at(detail_P, photo_of_N, detail_N)
-        step_P = np.where(np.isfinite(detail_P), np.maximum(detail_P // _DETAIL, 1), 1)
-        return cls(near_P2, far_P2, step_P.astype(np.int64))
+        detail_P[np.isinf(detail_P)] = 1  # nobody there
+        return cls(near_P2, far_P2, np.maximum(detail_P // _DETAIL, 1).astype(np.int64))
 
     def joined(self, other: "Reach") -> "Reach":
         """Return what either reaches."""
@@ -163,23 +172,36 @@ def load_into_memory(
 def read_photo(path: Path) -> Pixels:
     """Return a photo as stored (EXIF orientation not applied), RGB, by the fastest safe way.
 
-    Whole JPEG files go through OpenCV; all else, and all that OpenCV will not have, through
-    `images.read_image`, which names what is the matter. OpenCV alone would give a truncated JPEG
-    a grey end without a word.
+    Whole JPEG files go to simplejpeg if it is installed, else to OpenCV: both hold libjpeg-turbo
+    and give the same pixels. All other files, and all that these will not have, go to
+    `images.read_image`, which names what is the matter. OpenCV alone would give a truncated JPEG a
+    grey end without a word.
 
     Raises:
-        InputError: The file is missing, empty, truncated or no picture.
+        InputError: The file is missing, empty, truncated, too large or no picture.
     """
     try:
         data = path.read_bytes()
     except OSError:
         data = b""
-    if data[:3] == b"\xff\xd8\xff" and b"\xff\xd9" in data[-64:]:
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if data[:3] == b"\xff\xd8\xff" and b"\xff\xd9" in data[-_END_WITHIN:]:
+        decoded = _decode_jpeg(data)
         if decoded is not None:
-            return np.asarray(decoded, np.uint8)
+            return decoded
     return read_image(path, apply_orientation=False)[0]
+
+
+def _decode_jpeg(data: bytes) -> Pixels | None:
+    """Return the RGB pixels of a JPEG, None where the fast decoders will not have it."""
+    if simplejpeg is not None:
+        with contextlib.suppress(ValueError):
+            rows, columns = map(int, simplejpeg.decode_jpeg_header(data)[:2])
+            return simplejpeg.decode_jpeg(data, "RGB") if rows * columns <= MAX_PIXELS else None
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
+    except cv2.error:  # more pixels than it allows
+        return None
+    return None if decoded is None else np.asarray(decoded, np.uint8)
 
 
 Cut = tuple[Region, tuple[int, int], tuple[int, int]]

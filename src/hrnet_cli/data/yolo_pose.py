@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnet_cli.data import labels
-from hrnet_cli.data.coco import AREA_PER_BOX
+from hrnet_cli.data.coco_annotations import AREA_PER_BOX
 from hrnet_cli.data.labels import Labels
 from hrnet_cli.data.people import Array, Ints, LabelledPeople
 from hrnet_cli.data.photo_headers import read_header
@@ -72,12 +72,12 @@ def read_yolo_pose(
         ["yolo", split, category, about.numbers, about.classes, schema_to_dict(about.schema)]
     )
     every = (*files.photos, *(label for label in files.labels if label is not None))
-    stored = labels.cache_file(_statuses(every), options)
-    found = labels.load(stored) if cache else None
+    kept = labels.keep(path, options, _statuses(every))
+    found = labels.load(kept) if cache else None
     if found is None:
         found = _read(about, files, split, category)
         if cache:
-            labels.store(stored, found)
+            labels.store(kept, found)
     return found, about.root
 
 

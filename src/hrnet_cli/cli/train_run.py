@@ -1,0 +1,180 @@
+"""What ``hrnet train`` and ``hrnet fine-tune`` do: configuration, data, processes, report."""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hrnet_cli.cli.console import out, say, say_error, say_warning
+from hrnet_cli.cli.train_options import TrainOptions
+from hrnet_cli.errors import ExitCode, HrnetError, UsageError
+
+if TYPE_CHECKING:
+    from hrnet_cli.recipe import TrainConfig
+    from hrnet_cli.training import TrainResult
+
+
+def run(options: TrainOptions) -> None:
+    """Train as asked, in this process or in several.
+
+    Raises:
+        HrnetError: As `training.train`, `recipe.load_config` and `data.open_dataset`.
+    """
+    if options.resume and options.overwrite:
+        raise UsageError("--resume and --overwrite contradict each other", hint="leave one out")
+    config = _configuration(options)
+    folder = options.out or _default_folder(config)
+    options = replace(options, out=folder)
+    if options.devices and options.devices > 1 and "WORLD_SIZE" not in os.environ:
+        _run_in_processes(options)
+        return
+    result = _train(options, config, folder)
+    if result is not None:
+        _say_result(options, result)
+
+
+def _configuration(options: TrainOptions) -> "TrainConfig":
+    from hrnet_cli.recipe import load_config
+    from hrnet_cli.run_folder import RunFolder
+    from hrnet_cli.start import starting_spec
+
+    stored = RunFolder(options.out).config if options.resume and options.out else None
+    if stored is not None and stored.is_file():
+        return load_config(str(stored), options.overrides)
+    config = load_config(options.recipe, options.overrides)
+    spec = starting_spec(config.model.start, offline=options.offline)
+    if spec is None:
+        return config
+    like_the_start = {
+        "model.width": spec.width,
+        "model.input_hw": list(spec.input_hw),
+        "model.codec": spec.codec,
+    }
+    return load_config(options.recipe, options.overrides, like_the_start)
+
+
+def _default_folder(config: "TrainConfig") -> Path:
+    name = Path(config.data.train).stem
+    height, width = config.model.input_hw
+    return Path("hrnet-runs") / f"{name}-w{config.model.width}-{height}x{width}"
+
+
+def _train(options: TrainOptions, config: "TrainConfig", path: Path) -> "TrainResult | None":
+    """Train in this process; return the result where it leads, None elsewhere."""
+    from hrnet_cli.cli.train_display import open_display
+    from hrnet_cli.run_folder import open_run
+    from hrnet_cli.training import Place, train
+    from hrnet_cli.training_data import open_training_data
+
+    leads = os.environ.get("RANK", "0") == "0"
+    with open_display(options, leads=leads) as display:
+        data = open_training_data(config.data, display.note)
+        folder = open_run(path, resume=options.resume, overwrite=options.overwrite and leads)
+        place = Place(folder, options.device, options.resume, options.offline, _command())
+        result = train(config, data, place, display.event)
+    if not leads:
+        return None
+    _write_report(path)
+    return result
+
+
+def _write_report(path: Path) -> None:
+    """Write curves and page; a run is not lost when they cannot be made."""
+    from hrnet_cli.train_report import write_curves, write_train_report
+
+    try:
+        write_curves(path)
+        write_train_report(path)
+    except HrnetError as error:
+        say_warning(f"the report of the run could not be written: {error.message}")
+
+
+def _say_result(options: TrainOptions, result: "TrainResult") -> None:
+    if options.json:
+        out().print((result.folder.summary).read_text(encoding="utf-8"), end="")
+    if options.quiet:
+        return
+    if result.best is not None:
+        say(f"best {result.metric} {result.best:.4f} in epoch {result.best_epoch}")
+    say(f"wrote {result.model}, report {result.folder.path / 'report.html'}")
+
+
+def _run_in_processes(options: TrainOptions) -> None:
+    """Train in several processes of this machine, and end as they ended.
+
+    Raises:
+        typer.Exit: One ended with an error, which it has said itself.
+    """
+    import signal
+
+    import typer
+    from torch.multiprocessing import ProcessExitedException, start_processes
+
+    devices = _check_devices(options)
+    arguments = (options, devices, _free_port(), sys.argv)
+    context = start_processes(_child, arguments, devices, join=False, start_method="spawn")
+    assert context is not None
+
+    def pass_on(number: int, _frame: Any) -> None:  # noqa: ANN401 - Python's own signature
+        for pid in context.pids():
+            os.kill(pid, number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    try:
+        while not context.join():
+            pass
+    except ProcessExitedException as error:
+        raise typer.Exit(error.exit_code if error.exit_code > 0 else 1) from error
+
+
+def _child(rank: int, options: TrainOptions, size: int, port: int, argv: list[str]) -> None:
+    """Be one of the processes; exit codes are those of the command."""
+    sys.argv = argv
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    try:
+        run(options)
+    except HrnetError as error:
+        say_error(f"[process {rank}] {error.message}", error.hint)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+def _check_devices(options: TrainOptions) -> int:
+    import torch
+
+    devices = options.devices or 1
+    cards = torch.cuda.device_count()
+    if options.device in ("auto", "cuda") and 0 < cards < devices:
+        raise UsageError(
+            f"--devices is {devices}, but this machine has {cards} GPUs",
+            hint=f"--devices {cards}, or --device cpu",
+        )
+    if ":" in options.device:
+        raise UsageError(
+            f"--devices {devices} and --device {options.device} contradict each other",
+            hint="--device cuda takes the first ones; CUDA_VISIBLE_DEVICES chooses them",
+        )
+    return devices
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
