@@ -22,6 +22,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -33,10 +34,10 @@ from torchvision import transforms
 from hrnet_cli import targets
 from hrnet_cli.config import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from hrnet_cli.data.augment import AugmentConfig
-from hrnet_cli.data.crops import CropDataset, CropFrame, EpochSampler, crop_reach
+from hrnet_cli.data.crops import CropDataset, CropFrame, EpochSampler, Key, crop_reach
 from hrnet_cli.data.people import LabelledPeople
 from hrnet_cli.data.photo_cache import open_packed, pack_photos
-from hrnet_cli.data.photos import PhotoFiles, load_into_memory
+from hrnet_cli.data.photos import PhotoFiles, load_into_memory, read_photo, simplejpeg
 from hrnet_cli.pixels import normalise
 from hrnet_cli.schema import load_schema
 
@@ -223,6 +224,12 @@ def on_the_device(batch):
     return pixels, *encoded
 
 
+def decode_only(people: LabelledPeople, keys):
+    """Decode the photo of each person, to know what no order of work can do without."""
+    for _, index in keys:
+        read_photo(people.photo_path(int(people.photo_of_N[index])))
+
+
 def measure(people: LabelledPeople, folder: Path, rounds: int):
     """Return samples per second of each way, one value a round, and the size of the cache."""
     config = AugmentConfig()
@@ -245,7 +252,9 @@ def measure(people: LabelledPeople, folder: Path, rounds: int):
     for epoch in range(rounds + 1):
         sampler.set_epoch(epoch)
         together.set_epoch(epoch)
-        ways = {"official": lambda keys: official.batch([index for _, index in keys])}
+        ways: dict[str, Callable[[list[Key]], object]]
+        ways = {"decoding the JPEG, nothing else": lambda keys: decode_only(people, keys)}
+        ways |= {"official": lambda keys: official.batch([index for _, index in keys])}
         for name, dataset in datasets.items():
             ways[f"{name}, bytes only"] = dataset.__getitems__
             ways[name] = lambda keys, dataset=dataset: on_the_device(dataset.__getitems__(keys))
@@ -278,7 +287,10 @@ def main() -> None:
         f" {statistics.mean(file.stat().st_size for file in files) / 1e3:.0f} kB;"
         f" packed file {size / len(people) / 1e3:.0f} kB a person."
     )
-    print(f"Medians of {rounds} rounds, one thread, OpenCV {cv2.__version__}.\n")
+    print(
+        f"Medians of {rounds} rounds, one thread, OpenCV {cv2.__version__},"
+        f" {'with' if simplejpeg else 'without'} simplejpeg.\n"
+    )
     print("| way | samples/s | ms a sample | times official (median, lowest) | goal |")
     print("|---|---|---|---|---|")
     goals = {"photo files": "1.8, better 2.3", "packed file": "5, better 7", "memory": "5"}

@@ -1,7 +1,9 @@
 """Small frames and poses for tests."""
 
 import numpy as np
+import torch
 
+from hrnet_cli import targets
 from hrnet_cli.schema import KeypointSchema, load_schema
 from hrnet_cli.structures import Boxes, Frame, Poses
 

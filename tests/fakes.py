@@ -1,8 +1,8 @@
 """Stand-ins for networks whose answer is known."""
 
 import numpy as np
+from builders import encode_targets
 
-from hrnet_cli import heatmap
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.schema import load_schema
 
@@ -38,7 +38,7 @@ class SpotNetwork:
         visible_BK = np.all(np.isfinite(points_BK2), axis=-1)
         # The targets of msra stand on whole pixels; what a network trained on them gives does not.
         codec = "udp" if self.spec.codec == "udp" else "dark"
-        targets, _ = heatmap.encode(
+        targets, _ = encode_targets(
             np.nan_to_num(points_BK2), visible_BK, self.spec.input_hw, codec, SIGMA
         )
         return targets

@@ -370,7 +370,7 @@ def _settings(report: EvalReport, context: EvalContext) -> list[str]:
         page.paragraph("Run it again:"),
         page.command(context.command),
         page.details(
-            f"{len(unreadable)} photos could not be read", page.command("\n".join(unreadable))
+            f"Photos that could not be read: {len(unreadable)}", page.command("\n".join(unreadable))
         )
         if unreadable
         else "",

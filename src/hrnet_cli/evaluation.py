@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hrnet_cli import coco_matches, coco_metrics, oks
 from hrnet_cli.coco_metrics import CocoNumbers
-from hrnet_cli.data.coco import AREA_PER_BOX
+from hrnet_cli.data.coco_annotations import AREA_PER_BOX
 from hrnet_cli.data.coco_results import CocoResults
 from hrnet_cli.data.people import Array, Ints, LabelledPeople
 from hrnet_cli.errors import UsageError

@@ -42,7 +42,9 @@ def oks_matrix(
     a, b = np.asarray(a_NK2, np.float64), np.asarray(b_MK2, np.float64)
     areas_a, areas_b = np.asarray(a_areas_N, np.float64), np.asarray(b_areas_M, np.float64)
     variances_K = (2 * np.asarray(sigmas_K, np.float64)) ** 2
-    squares_NMK = np.sum((a[:, None] - b[None]) ** 2, axis=-1)
+    # Twice as fast as a sum over the last axis, which is 2 long.
+    squares_NMK = (a[:, None, :, 0] - b[None, :, :, 0]) ** 2
+    squares_NMK += (a[:, None, :, 1] - b[None, :, :, 1]) ** 2
     areas_NM = (areas_a[:, None] + areas_b[None]) / 2 + np.spacing(1)
     similarity_NMK = np.exp(-squares_NMK / variances_K / areas_NM[..., None] / 2)
     if visible_NMK is None:

@@ -45,6 +45,7 @@ class Progress:
         best: Best value of the run's metric so far.
         best_epoch: Epoch that reached it, from 1.
         since_best: Measurements since then.
+        start: What the weights were at the beginning, in words.
     """
 
     epoch: int = 0
@@ -56,6 +57,7 @@ class Progress:
     best: float | None = None
     best_epoch: int = 0
     since_best: int = 0
+    start: str = ""
 
 
 @dataclass

@@ -299,8 +299,9 @@ def _sample_html(title: str, paths: Sequence[Path]) -> str:
 def _commands(run: TrainRun) -> list[str]:
     folder = shlex.quote(str(run.folder))
     model = str(run.summary.get("model") or "")
-    if not model and (run.folder / "best.safetensors").is_file():
-        model = str(run.folder / "best.safetensors")
+    for name in ("best.safetensors", "last.safetensors"):
+        if not model and (run.folder / name).is_file():
+            model = str(run.folder / name)
     html: list[str] = []
     if model:
         file = shlex.quote(model)
@@ -392,7 +393,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
         for row in rows
     ]
     html = page.table(["epoch", *(name for _, name, _ in columns)], body)
-    return [page.details(f"{len(rows)} rows (metrics.csv)", html), page.note(MISSING)]
+    return [page.details("All rows of metrics.csv", html), page.note(MISSING)]
 
 
 def _cell(value: float, form: str) -> str:

@@ -160,7 +160,6 @@ class _Loop:
     run: Run
     data: TrainData
     place: Place
-    start: str
     stop: StopRequest
     on_event: OnEvent
     saved: float = field(default_factory=time.monotonic)
@@ -199,7 +198,7 @@ def train(
         with StopRequest() as stop:
             _set_determinism(config)
             samples = _samples(config, data, tell)
-            network, start = _start(config, samples.people, place, tell)
+            network, start = _start(config, samples.people, place)
             spec = ModelSpec(
                 place.folder.path.resolve().name,
                 config.model.width,
@@ -208,9 +207,10 @@ def train(
                 samples.people.schema,
             )
             run = build_run(config, spec, samples, network, team, device)
-            loop = _Loop(run, data, place, start, stop, tell)
+            run.progress.start = start
             if place.resume:
                 restore(run, run_folder.load_state(place.folder))
+            loop = _Loop(run, data, place, stop, tell)
             _announce(loop)
             return _fit(loop)
     finally:
@@ -235,14 +235,15 @@ def _samples(config: TrainConfig, data: TrainData, tell: OnEvent) -> CropDataset
 
 
 def _start(
-    config: TrainConfig, people: LabelledPeople, place: Place, tell: OnEvent
+    config: TrainConfig, people: LabelledPeople, place: Place
 ) -> tuple[nn.Module, str]:
     """Return the network to start from and a line that says what it is."""
+    # A state holds all weights: what the run once started from is not needed again.
+    model = replace(config.model, start="scratch") if place.resume else config.model
     set_seed(config.run.seed)
-    network, report = starting_network(config.model, people.schema, offline=place.offline)
+    network, report = starting_network(model, people.schema, offline=place.offline)
     # Reading weights may draw random numbers: the run begins at the same ones in any case.
     set_seed(config.run.seed)
-    tell(report.describe())
     return network, report.describe()
 
 
@@ -257,6 +258,7 @@ def _set_determinism(config: TrainConfig) -> None:
 def _announce(loop: _Loop) -> None:
     """Say what the run is, and write down its configuration."""
     run, config = loop.run, loop.run.config
+    loop.on_event(run.progress.start)
     rate, planned = config.learning_rate(run.batch), config.optimizer.learning_rate
     many = f"{run.team.size} x " if run.team.size > 1 else ""
     loop.on_event(
@@ -328,7 +330,7 @@ def _write_summary(loop: _Loop) -> None:
         "hardware": run_folder.hardware(run.device),
         "precision": run.precision,
         "batch": run.batch,
-        "start": loop.start,
+        "start": run.progress.start,
         "versions": run_folder.versions(),
         "data": {
             "train": run.data.people.name,
@@ -493,7 +495,7 @@ def _finish_epoch(loop: _Loop, last: StepReport, metrics: dict[str, float]) -> b
             run.result.state_dict(),
             run.spec,
             provenance=f"hrnet train, {last.epoch} epochs of {len(run.data)} people of"
-            f" {run.data.people.name}, {loop.start}",
+            f" {run.data.people.name}, {progress.start}",
             licence="the terms of the data it was trained on",
         )
     _save(loop)

@@ -353,7 +353,7 @@ class TestCache:
         notes, again = [], []
         rows = [person(source="pseudo", label_weight=0.5), person(id=2, bbox=...)]
         first = opened(tmp_path, document(annotations=rows), notes)
-        monkeypatch.setattr("orjson.loads", None)
+        monkeypatch.setattr("hrnet_cli.data.coco.load_document", None)
         second = open_dataset(str(tmp_path / "labels.json"), on_note=again.append)
         assert notes == again
         assert first.schema == second.schema

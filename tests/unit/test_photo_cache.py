@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from photo_people import people_on_photos
 
 from hrnet_cli.data import augment, photo_cache, photos
 from hrnet_cli.data.augment import AugmentConfig, draw
 from hrnet_cli.data.crops import CropDataset, CropFrame, crop_reach
-from hrnet_cli.data.photo_cache import open_packed, pack_photos
+from hrnet_cli.data.photo_cache import open_or_pack, open_packed, pack_photos
 from hrnet_cli.data.photos import load_into_memory, read_photo
 from hrnet_cli.errors import ExitCode, InputError, OutputError
 from hrnet_cli.images import read_image
+from photo_people import people_on_photos
 
 FRAME = CropFrame((64, 48), "msra")
 STRONGEST = AugmentConfig(
@@ -35,7 +35,11 @@ CONFIGS = {"official": AugmentConfig(), "strongest": STRONGEST, "none": AugmentC
 def people(tmp_path):
     """People in small boxes on larger photos, so that a cache need not hold all of a photo."""
     people = people_on_photos(tmp_path, size_wh=(200, 150))
-    return replace(people, boxes_N4=people.boxes_N4 * 0.8 + [40, 30, 0, 0], keypoints_NK2=people.keypoints_NK2 * 0.8 + [40, 30])
+    return replace(
+        people,
+        boxes_N4=people.boxes_N4 * 0.8 + [40, 30, 0, 0],
+        keypoints_NK2=people.keypoints_NK2 * 0.8 + [40, 30],
+    )
 
 
 def packed(people, folder, config=STRONGEST, frame=FRAME):
@@ -119,7 +123,9 @@ def test_memory_takes_as_much_as_allowed(people):
 
 def test_large_photos_are_kept_smaller(tmp_path):
     people = people_on_photos(tmp_path, photos=1, size_wh=(1210, 901))
-    smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8), (1210, 901))
+    smooth = cv2.resize(
+        np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8), (1210, 901)
+    )
     cv2.imwrite(str(people.photo_path(0)), smooth)
     large = replace(
         people,
@@ -148,11 +154,22 @@ def test_a_cache_can_be_moved_and_needs_no_photos(people, tmp_path):
     assert torch.equal(crops_of(abroad, STRONGEST, source).crops_BHW3, plain)
 
 
+def test_a_cache_is_made_once(people, tmp_path):
+    path, reach = tmp_path / "new" / "photos.packed", crop_reach(people, FRAME, STRONGEST)
+    steps = []
+    first = open_or_pack(path, people, reach, lambda *step: steps.append(step)).read(0)
+    made = path.stat().st_mtime_ns
+    again = open_or_pack(path, people, reach).read(0)
+    assert steps[-1] == (3, 3)
+    assert path.stat().st_mtime_ns == made
+    np.testing.assert_array_equal(first.pixels_HW3, again.pixels_HW3)
+
+
 def test_loader_processes_map_the_file_anew(people, tmp_path):
     source = packed(people, tmp_path)
     pickled = pickle.dumps(source)
     assert len(pickled) < 2000
-    copied = pickle.loads(pickled)  # noqa: S301
+    copied = pickle.loads(pickled)
     np.testing.assert_array_equal(copied.read(1).pixels_HW3, source.read(1).pixels_HW3)
 
 
@@ -181,7 +198,7 @@ def test_nobody(people, tmp_path):
 
 
 def test_boxes_outside_their_photo(people, tmp_path):
-    outside = replace(people, boxes_N4=people.boxes_N4 + [5000, -5000, 0, 0])
+    outside = replace(people, boxes_N4=people.boxes_N4 + np.array([5000, -5000, 0, 0]))
     config = AugmentConfig(half_body_prob=0)
     assert not crops_of(outside, config, packed(outside, tmp_path, config)).crops_BHW3.any()
 
@@ -239,7 +256,7 @@ def test_a_full_disk_leaves_nothing_behind(people, tmp_path, monkeypatch):
 
     reach = crop_reach(people, FRAME, STRONGEST)
     monkeypatch.setattr(photos, "read_photo", full)
-    with pytest.raises(OutputError, match="photos.packed': No space left on device") as caught:
+    with pytest.raises(OutputError, match=r"photos\.packed': No space left on device") as caught:
         pack_photos(tmp_path / "new" / "photos.packed", people, reach)
     assert caught.value.exit_code == ExitCode.OUTPUT
     assert "it needs about 0.0 GB; make room" in caught.value.hint

@@ -357,7 +357,7 @@ def test_unreadable_photos_are_listed(report, people):
     column = report.columns[0]
     told = replace(column, predictions=replace(column.predictions, unreadable=("a<b.jpg",)))
     read = Reader(eval_page(replace(report, columns=(told,)), people, CONTEXT))
-    assert "1 photos could not be read" in read.words
+    assert "Photos that could not be read: 1" in read.words
     assert "a<b.jpg" in read.words
 
 

@@ -81,10 +81,9 @@ def _train(options: TrainOptions, config: "TrainConfig", path: Path) -> "TrainRe
 
 def _write_report(path: Path) -> None:
     """Write curves and page; a run is not lost when they cannot be made."""
-    from hrnet_cli.train_report import write_curves, write_train_report
+    from hrnet_cli.train_report import write_train_report
 
     try:
-        write_curves(path)
         write_train_report(path)
     except HrnetError as error:
         say_warning(f"the report of the run could not be written: {error.message}")

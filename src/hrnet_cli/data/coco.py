@@ -4,11 +4,8 @@ All annotations are turned into arrays at once, and what contradicts itself is r
 the annotation. Shape letters: P photos, N people, K keypoints.
 """
 
-import gc
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -16,16 +13,15 @@ from typing import Any
 import numpy as np
 
 from hrnet_cli.data import labels
-from hrnet_cli.data.coco_annotations import AnnotationTable, Record, column, kind_of
+from hrnet_cli.data.coco_annotations import LARGEST_ID, AnnotationTable
 from hrnet_cli.data.coco_categories import choose_schema
+from hrnet_cli.data.coco_json import Document, Image, column, load_document, without_gc
 from hrnet_cli.data.labels import Labels
 from hrnet_cli.data.people import Ints, LabelledPeople
 from hrnet_cli.errors import InputError
 from hrnet_cli.schema import KeypointSchema, schema_to_dict
 
-_EXPORT = "expected COCO keypoint annotations: an object with images, annotations and categories"
-LARGEST = 1_000_000_000  # pixels of a side
-_PARTS = ("images", "annotations", "categories")
+_BEYOND_PX = 1_000_000_000  # no photo has such a side
 
 
 def read_coco(
@@ -54,60 +50,21 @@ def read_coco(
     kept = labels.keep(path, options, [(str(path.absolute()), status)])
     found = labels.load(kept) if cache else None
     if found is None:
-        with _without_gc():
-            found = _parse(path, _load(path), schema, category)
+        with without_gc():
+            found = _parse(path, load_document(path), schema, category)
         if cache:
             labels.store(kept, found)
     return found
 
 
-def _load(path: Path) -> dict[str, list[Record]]:
-    """Return the parsed file, its three lists checked to be lists of objects."""
-    import orjson
-
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be read: {error.strerror}") from error
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        document = _load_slowly(path, data)
-    if not isinstance(document, dict):
-        raise InputError(f"'{path}' holds a {kind_of(document)}, {_EXPORT}")
-    missing = [part for part in _PARTS if part not in document]
-    if missing:
-        raise InputError(f"'{path}' has no '{missing[0]}', {_EXPORT}")
-    for part in _PARTS:
-        wrong = document[part]
-        if isinstance(wrong, list):
-            wrong = next((entry for entry in wrong if not isinstance(entry, dict)), None)
-        if wrong is not None:
-            raise InputError(
-                f"'{path}': '{part}' holds a {kind_of(wrong)}, expected a list of objects"
-            )
-    return document
-
-
-def _load_slowly(path: Path, data: bytes) -> Any:  # noqa: ANN401 - any JSON
-    """Parse with the standard library, which takes NaN and says line and column of an error."""
-    try:
-        return json.loads(data)
-    except json.JSONDecodeError as error:
-        what = "is empty" if not data.strip() else f"is no JSON: {error}"
-        raise InputError(f"'{path}' {what}; {_EXPORT}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"'{path}' is no JSON text; {_EXPORT}") from error
-
-
 def _parse(
     path: Path,
-    document: dict[str, list[Record]],
+    document: Document,
     schema: KeypointSchema | None,
     category: str | None,
 ) -> Labels:
-    images, annotations, categories = (document[part] for part in _PARTS)
-    schema, category_ids, notes = choose_schema(path, categories, schema, category)
+    images, annotations = document.images, document.annotations
+    schema, category_ids, notes = choose_schema(path, document.categories, schema, category)
     if not images:
         raise InputError(f"'{path}' names no photos ('images' is empty)")
     wanted = [kind in category_ids for kind in _hashable(column(annotations, "category_id"))]
@@ -146,7 +103,7 @@ def _parse(
     return Labels(people, sources, source_of_N, tuple(notes))
 
 
-def _photo_ids(path: Path, images: list[Record], notes: list[str]) -> tuple[Ints, dict[Any, int]]:
+def _photo_ids(path: Path, images: list[Image], notes: list[str]) -> tuple[Ints, dict[Any, int]]:
     """Return the id of each photo, and the index of each id as the file writes it."""
     ids = column(images, "id")
     index_of = {value: index for index, value in enumerate(ids) if isinstance(value, (int, str))}
@@ -157,36 +114,35 @@ def _photo_ids(path: Path, images: list[Record], notes: list[str]) -> tuple[Ints
             f"'{path}': image id {value} is used {counts[value]} times, expected one id, a number"
             " or a text, for each image"
         )
-    if set(map(type, ids)) == {int}:
+    if set(map(type, ids)) == {int} and max(map(abs, ids)) < LARGEST_ID:
         return np.array(ids, dtype=np.int64), index_of
     notes.append("image ids are no whole numbers: photos are numbered from 1")
     return np.arange(1, len(ids) + 1, dtype=np.int64), index_of
 
 
-def _file_names(path: Path, images: list[Record]) -> list[str]:
+def _file_names(path: Path, images: list[Image]) -> list[str]:
     names = column(images, "file_name")
     if set(map(type, names)) == {str} and all(names) and not any("\0" in name for name in names):
         return names
     for image, name in zip(images, names, strict=True):
         if not isinstance(name, str) or not name or "\0" in name:
             raise InputError(
-                f"'{path}': image {image.get('id')} has file_name {name!r}, expected a file name"
+                f"'{path}': image {image.id} has file_name {name!r}, expected a file name"
             )
     return names
 
 
-def _sizes(path: Path, images: list[Record]) -> Ints:
+def _sizes(path: Path, images: list[Image]) -> Ints:
     """Return (width, height) of each photo, zeros where the file does not say."""
     sides = [[side or 0 for side in column(images, key)] for key in ("width", "height")]
     for side in sides:
-        if set(map(type, side)) <= {int, float} and max(side) < LARGEST and min(side) >= 0:
+        if set(map(type, side)) <= {int, float} and max(side) < _BEYOND_PX and min(side) >= 0:
             continue
         for image, value in zip(images, side, strict=True):
-            if type(value) not in (int, float) or not 0 <= value < LARGEST:
-                size = (image.get("width"), image.get("height"))
+            if type(value) not in (int, float) or not 0 <= value < _BEYOND_PX:
+                size = (image.width, image.height)
                 raise InputError(
-                    f"'{path}': image {image.get('id')} has width and height {size}, expected"
-                    " pixels"
+                    f"'{path}': image {image.id} has width and height {size}, expected pixels"
                 )
     return np.array(sides, dtype=np.int64).T.reshape(-1, 2)
 
@@ -194,15 +150,3 @@ def _sizes(path: Path, images: list[Record]) -> Ints:
 def _hashable(values: list[Any]) -> list[Any]:
     """Return values with those that cannot be looked up, lists and objects, replaced by None."""
     return [None if isinstance(value, (list, dict)) else value for value in values]
-
-
-@contextmanager
-def _without_gc() -> Iterator[None]:
-    """Stop the search for reference cycles: JSON has none, and millions of its objects are made."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

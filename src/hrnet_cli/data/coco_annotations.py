@@ -7,17 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from hrnet_cli.data.coco_json import Annotation, column, kind_of
 from hrnet_cli.data.people import Array, Ints
 from hrnet_cli.errors import InputError
-
-Record = dict[str, Any]
 
 # Area of a person for each unit of box area, where the file gives none: what COCO-style evaluation
 # without areas uses (xtcocotools, COCOeval with use_area=False).
@@ -40,7 +38,7 @@ class AnnotationTable:
     """
 
     path: Path
-    records: list[Record]
+    records: list[Annotation]
     keypoint_count: int
     notes: list[str]
 
@@ -70,8 +68,8 @@ class AnnotationTable:
         if len(lost):
             first = self.records[lost[0]]
             raise InputError(
-                f"'{self.path}': annotation {first.get('id')} belongs to image_id"
-                f" {first.get('image_id')!r}, which is not among the {len(index_of)} images"
+                f"'{self.path}': annotation {first.id} belongs to image_id"
+                f" {first.image_id!r}, which is not among the {len(index_of)} images"
                 f" ({len(lost)} annotations in all)"
             )
         return photo_of_N
@@ -88,7 +86,7 @@ class AnnotationTable:
         values_NW = self._numbers(rows, "keypoints", width)
         values_NK3 = values_NW.reshape(len(rows), self.keypoint_count, 3)
         visible_NK = values_NK3[..., 2]
-        unknown = ~np.isin(visible_NK, (0, 1, 2))
+        unknown = (visible_NK != 0) & (visible_NK != 1) & (visible_NK != 2)
         if unknown.any():
             person, keypoint = np.argwhere(unknown)[0]
             self._refuse(
@@ -136,20 +134,21 @@ class AnnotationTable:
     def weights(self, visible_NK: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return label weights: those of person and keypoint in the file, 0 for unlabelled."""
         weights_NK = (visible_NK > 0).astype(np.float32)
-        fields = set(chain.from_iterable(self.records))
-        if "label_weight" in fields:
-            rows = [(record.get("label_weight", 1),) for record in self.records]
+        of_person = column(self.records, "label_weight")
+        if set(map(type, of_person)) != {type(None)}:
+            rows = [(1 if weight is None else weight,) for weight in of_person]
             weights_NK = weights_NK * self._label_weights(rows, "label_weight")
-        if "keypoint_weights" in fields:
+        of_keypoints = column(self.records, "keypoint_weights")
+        if set(map(type, of_keypoints)) != {type(None)}:
             ones = [1] * self.keypoint_count
-            rows = [record.get("keypoint_weights", ones) for record in self.records]
+            rows = [ones if row is None else row for row in of_keypoints]
             weights_NK = weights_NK * self._label_weights(rows, "keypoint_weights")
         return weights_NK.astype(np.float32)
 
     def sources(self) -> tuple[tuple[str, ...], npt.NDArray[np.int16]]:
         """Return the names in the ``source`` fields, and the index of each person's, or -1."""
         values = column(self.records, "source")
-        if set(map(type, values)) <= {type(None)}:
+        if set(map(type, values)) == {type(None)}:
             return (), np.full(len(values), -1, np.int16)
         names = tuple(sorted({value for value in values if isinstance(value, str)}))
         index = {name: place for place, name in enumerate(names)}
@@ -199,7 +198,7 @@ class AnnotationTable:
             )
 
     def _refuse(self, person: int, what: str, hint: str = "") -> NoReturn:
-        number = self.records[person].get("id")
+        number = self.records[person].id
         raise InputError(f"'{self.path}': annotation {number} has {what}", hint=hint)
 
 
@@ -220,17 +219,3 @@ def boxes_around(keypoints_NK2: Array, labelled_NK: npt.NDArray[np.bool_], sizes
     near_N2 = np.clip(near_N2 - grow_N2, 0, limits_N2)
     far_N2 = np.clip(far_N2 + grow_N2, 0, limits_N2)
     return np.concatenate([near_N2, far_N2 - near_N2], axis=1)
-
-
-def column(records: list[Record], field: str) -> list[Any]:
-    """Return the values of one field, None where a record has none."""
-    try:
-        return list(map(itemgetter(field), records))
-    except KeyError:
-        return [record.get(field) for record in records]
-
-
-def kind_of(value: Any) -> str:  # noqa: ANN401 - any JSON
-    """Return what JSON calls a value, for messages."""
-    names = {dict: "object", list: "list", str: "text", bool: "truth value", type(None): "null"}
-    return names.get(type(value), "number")

@@ -150,6 +150,18 @@ def open_packed(path: Path, people: LabelledPeople, reach: Reach) -> PackedPhoto
     return PackedPhotos(path, index_P, problems)
 
 
+def open_or_pack(
+    path: Path, people: LabelledPeople, reach: Reach, on_progress: Progress | None = None
+) -> PackedPhotos:
+    """Return the packed photos of a file, which is made if it is not there.
+
+    See `open_packed` and `pack_photos` for the arguments and errors.
+    """
+    if not path.exists():
+        pack_photos(path, people, reach, on_progress)
+    return open_packed(path, people, reach)
+
+
 def label_hash(people: LabelledPeople) -> str:
     """Return the SHA-256 of all that decides which pixels of which photos training reads."""
     # Names without their folders: a cache may be moved together with its data.
