@@ -40,7 +40,9 @@ def keypoint_mse(
     *,
     skip_empty: bool = False,
 ) -> torch.Tensor:
-    """Return the mean squared error with weights that count once, a scalar (MMPose KeypointMSELoss).
+    """Return the mean squared error with weights that count once, a scalar.
+
+    Source: MMPose `KeypointMSELoss`.
 
     Args:
         heatmaps_BKHW: Output of the network.

@@ -75,7 +75,7 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
         pairs = list(zip(averaged, current, strict=True))
         floats = [(a, c) for a, c in pairs if a.is_floating_point()]
         if floats:
-            torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], weight)  # noqa: SLF001
+            torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], weight)
         for a, c in pairs:
             if not a.is_floating_point():
                 a.copy_(c)
@@ -86,5 +86,5 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
 def freeze_statistics(network: nn.Module) -> None:
     """Put batch norms into evaluation mode: they use their running statistics and keep them."""
     for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()

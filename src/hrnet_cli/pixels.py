@@ -13,6 +13,9 @@ def normalise(
     The result lies in memory with channels last. Bytes travel to the device, a quarter of the
     floats, and become floats there.
     """
-    pixels_BHW3 = crops_BHW3.float().div_(255)
-    mean_3, std_3 = pixels_BHW3.new_tensor(mean_rgb), pixels_BHW3.new_tensor(std_rgb)
-    return pixels_BHW3.sub_(mean_3).div_(std_3).permute(0, 3, 1, 2)
+    batch, height, width, colors = crops_BHW3.shape
+    # Whole rows at once: arithmetic over an axis of 3 is several times slower on a processor.
+    rows_BHR = crops_BHW3.reshape(batch, height, width * colors).float().div_(255)
+    mean_R, std_R = (rows_BHR.new_tensor(values).repeat(width) for values in (mean_rgb, std_rgb))
+    pixels_BHW3 = rows_BHR.sub_(mean_R).div_(std_R).view(batch, height, width, colors)
+    return pixels_BHW3.permute(0, 3, 1, 2)

@@ -18,7 +18,6 @@ from hrnet_cli.device import pick_precision
 from hrnet_cli.distributed import Team
 from hrnet_cli.errors import ConfigError, DeviceError, TrainingError
 from hrnet_cli.loss import loss_function
-from hrnet_cli.models import MODELS
 from hrnet_cli.pixels import normalise
 from hrnet_cli.recipe import TrainConfig, config_to_toml
 from hrnet_cli.schema import schema_from_dict, schema_to_dict
@@ -114,13 +113,16 @@ class Run:
     def loss_of(self, batch: CropBatch) -> torch.Tensor:
         """Return the loss of a batch that lies on the device, ready to go backward."""
         pixels = normalise(batch.crops_BHW3, self.spec.mean_rgb, self.spec.std_rgb)
-        targets, weights = encode(
+        # Whether a Gaussian is drawn must not depend on how sure a label is: a target without one
+        # but with a weight would teach that the keypoint is not there.
+        targets, in_frame = encode(
             batch.keypoints_BK2,
-            batch.weights_BK,
+            (batch.weights_BK > 0).float(),
             self.spec.input_hw,
             self.spec.codec,
             self.config.sigma,
         )
+        weights = batch.weights_BK * in_frame
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         kind = self.device.split(":")[0]
         with torch.autocast(kind, dtype=half, enabled=half is not None):
@@ -135,7 +137,12 @@ class Run:
 
 
 def build_run(
-    config: TrainConfig, spec: ModelSpec, data: CropDataset, network: nn.Module, team: Team, device: str
+    config: TrainConfig,
+    spec: ModelSpec,
+    data: CropDataset,
+    network: nn.Module,
+    team: Team,
+    device: str,
 ) -> Run:
     """Return a run at its beginning.
 

@@ -1,4 +1,4 @@
-"""What a training starts from: fresh weights, a backbone, or another model whose head may differ."""
+"""What a training starts from: fresh weights, a backbone, or a model whose head may differ."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,7 +84,9 @@ def starting_network(
         taken = {name: t for name, t in official.items() if name not in HEAD}
         report = checkpoint.load_weights(fresh, taken)
         count = len(report.loaded)
-        return fresh, StartReport(f"ImageNet backbone {path.name}", sha256, count, (), schema.keypoints)
+        return fresh, StartReport(
+            f"ImageNet backbone {path.name}", sha256, count, (), schema.keypoints
+        )
     network, spec, report = checkpoint.load_model(path, spec, allow_partial=True)
     if spec.width != model.width:
         raise ConfigError(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hrnet_cli.errors import UsageError
-from hrnet_cli.training import EpochReport, StepReport
+from hrnet_cli.run_events import EpochReport, StepReport
 
 
 class TensorboardLog:

@@ -7,7 +7,6 @@ same scores as in `hrnet eval` say how good it is.
 
 import os
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,77 +15,26 @@ import numpy as np
 import torch
 from torch import nn
 
-from hrnet_cli import checkpoint, metrics, optimisation, run_folder
+from hrnet_cli import checkpoint, optimisation, run_folder
 from hrnet_cli.config import ModelSpec
-from hrnet_cli.data.augment import AugmentConfig
-from hrnet_cli.data.crops import CropBatch, CropDataset, CropFrame
+from hrnet_cli.data.crops import CropBatch
 from hrnet_cli.data.people import LabelledPeople, digest
 from hrnet_cli.device import pick_device, set_seed
 from hrnet_cli.distributed import any_of, join_team, leave_team, mean_over
-from hrnet_cli.errors import DeviceError, InputError, TrainingError
-from hrnet_cli.estimator import PoseEstimator
-from hrnet_cli.evaluation import EvalSettings, score
-from hrnet_cli.person_metrics import PeopleScores, box_pck, span_pck
-from hrnet_cli.predictions import Predictions, merge, predict
+from hrnet_cli.errors import DeviceError, TrainingError
+from hrnet_cli.measuring import measure
+from hrnet_cli.pace import Pace
 from hrnet_cli.recipe import TrainConfig, config_to_toml
+from hrnet_cli.run_events import EpochReport, OnEvent, StepReport
 from hrnet_cli.run_folder import RunFolder
-from hrnet_cli.run_pictures import write_samples
+from hrnet_cli.run_samples import build_samples
 from hrnet_cli.run_state import Run, build_run, capture, largest_batch, restore
-from hrnet_cli.runtimes.torch_eager import TorchEager
 from hrnet_cli.start import starting_network
 from hrnet_cli.stopping import StopRequest
 
 # On a GPU, reading the loss after every step would make it wait for the processor.
 CUDA_STEPS_BETWEEN_CHECKS = 20
 NAMES_SHOWN = 4
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """How a run is doing.
-
-    Attributes:
-        epoch: From 1.
-        epochs: Of the run.
-        step: Steps done in this epoch.
-        steps: Of an epoch.
-        loss: Mean since the epoch began.
-        learning_rate: Of the head.
-        people_per_step: Batch of all processes together.
-        samples_per_s: People a second, all processes together, since the epoch began.
-        data_wait: Share of that time spent waiting for samples, 0 to 1.
-        memory_mb: Most memory used on the GPU; 0 on a CPU.
-        seconds: Time of the run so far, over all its parts.
-        unreadable: Samples whose photo could not be read.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    people_per_step: int
-    samples_per_s: float
-    data_wait: float
-    memory_mb: int
-    seconds: float
-    unreadable: int
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """The end of an epoch.
-
-    Attributes:
-        last: Its last step.
-        metrics: What was measured, by name, 0 to 1; empty when it was not measured.
-        best: Whether this is the best measurement so far.
-    """
-
-    last: StepReport
-    metrics: dict[str, float]
-    best: bool
 
 
 @dataclass(frozen=True)
@@ -110,9 +58,6 @@ class TrainResult:
     best_epoch: int
     epochs: int
     seconds: float
-
-
-OnEvent = Callable[[StepReport | EpochReport | str], None]
 
 
 @dataclass(frozen=True)
@@ -197,7 +142,7 @@ def train(
     try:
         with StopRequest() as stop:
             _set_determinism(config)
-            samples = _samples(config, data, tell)
+            samples = build_samples(config, data.people, mirrors=data.mirrors, team=team, tell=tell)
             network, start = _start(config, samples.people, place)
             spec = ModelSpec(
                 place.folder.path.resolve().name,
@@ -217,26 +162,7 @@ def train(
         leave_team()
 
 
-def _samples(config: TrainConfig, data: TrainData, tell: OnEvent) -> CropDataset:
-    """Return the augmented samples of a run's people."""
-    people = data.people.usable()
-    if not len(people):
-        raise InputError(
-            f"'{data.people.name}' has nobody to learn from: of {len(data.people)} people none has"
-            " a labelled keypoint and a box with an area",
-            hint="hrnet check-data shows what is in it",
-        )
-    augment: AugmentConfig = config.augment
-    if not data.mirrors and augment.flip_prob:
-        tell("left and right of the keypoints are not known: samples are not mirrored")
-        augment = replace(augment, flip_prob=0.0)
-    frame = CropFrame(config.model.input_hw, config.model.codec)
-    return CropDataset(people, frame, augment, seed=config.run.seed)
-
-
-def _start(
-    config: TrainConfig, people: LabelledPeople, place: Place
-) -> tuple[nn.Module, str]:
+def _start(config: TrainConfig, people: LabelledPeople, place: Place) -> tuple[nn.Module, str]:
     """Return the network to start from and a line that says what it is."""
     # A state holds all weights: what the run once started from is not needed again.
     model = replace(config.model, start="scratch") if place.resume else config.model
@@ -294,7 +220,7 @@ def _fit(loop: _Loop) -> TrainResult:
             break
         last = _train_epoch(loop)
         run.team.meet(f"the end of epoch {last.epoch}")
-        metrics = _measure(loop) if _measures_now(loop) else {}
+        metrics = _measure(loop)
         best = _finish_epoch(loop, last, metrics)
         loop.on_event(EpochReport(last, metrics, best))
     folder = loop.place.folder
@@ -355,7 +281,7 @@ def _train_epoch(loop: _Loop) -> StepReport:
     run, progress = loop.run, loop.run.progress
     run.set_training()
     run.sampler.set_epoch(progress.epoch, progress.step)
-    pace = _Pace(run)
+    pace = Pace(run)
     check_every = CUDA_STEPS_BETWEEN_CHECKS if run.device.startswith("cuda") else 1
     pending: list[tuple[torch.Tensor, CropBatch]] = []
     report = pace.report()
@@ -411,55 +337,17 @@ def _check_losses(run: Run, pending: list[tuple[torch.Tensor, CropBatch]]) -> No
         run.progress.loss_sum += mean
 
 
-def _measures_now(loop: _Loop) -> bool:
-    config, done = loop.run.config, loop.run.progress.epoch + 1
-    if loop.data.val is None:
-        return False
-    every = config.run.eval_every
-    return done == config.optimizer.epochs or (every > 0 and done % every == 0)
-
-
 def _measure(loop: _Loop) -> dict[str, float]:
-    """Return the scores of the network on the validation people, the same on every process."""
-    run, val = loop.run, loop.data.val
-    assert val is not None
+    """Return the scores of the network when it is time to measure, else none."""
+    run, val, done = loop.run, loop.data.val, loop.run.progress.epoch + 1
+    every = run.config.run.eval_every
+    due = done == run.config.optimizer.epochs or (every > 0 and done % every == 0)
+    if val is None or not due:
+        return {}
     if run.team.leads:
         _save(loop)  # The epoch's last step is done: a stop while measuring must not lose it.
-    estimator = PoseEstimator(
-        TorchEager(run.result, run.spec, run.device), run.spec, flip_test=loop.data.mirrors
-    )
-    photos = np.arange(len(val.photos))[run.team.rank :: run.team.size]
-    parts = run.team.gather(
-        predict(estimator, val, photos=photos, on_progress=lambda *_: loop.stop.check())
-    )
-    scores = _scores(loop, merge(parts)) if run.team.leads else None
-    return run.team.share(scores)
-
-
-def _scores(loop: _Loop, predictions: Predictions) -> dict[str, float]:
-    """Return AP, AP50 and PCK of predictions, those that exist, and draw some of them."""
-    val = loop.data.val
-    assert val is not None
-    column = score(val, predictions, EvalSettings(resamples=0))
-    scores = {name: column.stats[name] for name in ("AP", "AP50")}
-    scores["PCK"] = _pck(val, column.people)
-    write_samples(
-        loop.place.folder.samples,
-        loop.run.progress.epoch + 1,
-        val,
-        column.people,
-        loop.run.config.run.samples,
-    )
-    return {name: value for name, value in scores.items() if value is not None and value >= 0}
-
-
-def _pck(val: LabelledPeople, scored: PeopleScores) -> float:
-    """Return the mean PCK@0.2: of the torso where the schema has one, else of the box."""
-    torso = ("left_shoulder", "right_hip")
-    has_torso = all(name in val.schema.index for name in torso)
-    return metrics.mean_over_keypoints(
-        span_pck(val, scored, torso) if has_torso else box_pck(val, scored)
-    )
+    folder = loop.place.folder.samples
+    return measure(run, val, folder, mirrors=loop.data.mirrors, stop=loop.stop)
 
 
 def _finish_epoch(loop: _Loop, last: StepReport, metrics: dict[str, float]) -> bool:
@@ -546,46 +434,3 @@ def _names(people: LabelledPeople, indices: list[int]) -> str:
         for i in indices[:NAMES_SHOWN]
     ]
     return ", ".join(names) + (", ..." if len(indices) > NAMES_SHOWN else "")
-
-
-class _Pace:
-    """Measures how fast the steps go and how long they wait for samples."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._begun = time.monotonic()
-        self._waited = 0.0
-        self._samples = run.progress.samples
-
-    def waiting_for(self, batches: Iterator[CropBatch]) -> Iterator[CropBatch]:
-        """Yield the batches, adding up the time each is waited for."""
-        while True:
-            asked = time.monotonic()
-            batch = next(batches, None)
-            self._waited += time.monotonic() - asked
-            if batch is None:
-                return
-            yield batch
-
-    def report(self) -> StepReport:
-        """Return how the run is doing since the epoch began in this process."""
-        run, progress = self._run, self._run.progress
-        now = time.monotonic()
-        taken = max(now - self._begun, 1e-9)
-        done = progress.epoch * run.epoch_steps + progress.step
-        on_gpu = run.device.startswith("cuda")
-        return StepReport(
-            epoch=progress.epoch + 1,
-            epochs=run.config.optimizer.epochs,
-            step=progress.step,
-            steps=run.epoch_steps,
-            loss=progress.loss_sum / max(1, progress.step),
-            learning_rate=run.config.learning_rate(run.batch)
-            * optimisation.rate_factor(run.config.optimizer, max(0, done - 1), run.epoch_steps),
-            people_per_step=run.batch,
-            samples_per_s=(progress.samples - self._samples) / taken,
-            data_wait=self._waited / taken,
-            memory_mb=torch.cuda.max_memory_allocated(run.device) >> 20 if on_gpu else 0,
-            seconds=now - run.started,
-            unreadable=progress.unreadable,
-        )

@@ -99,6 +99,7 @@ def test_sigmas_of_a_file(tmp_path):
     [
         ({"images": []}, "names no photos"),
         ({"annotations": []}, "has 0 annotations, none of a category with keypoints"),
+        ({"categories": [{"id": 1, "keypoints": 5}]}, "has keypoints 5, expected a list of names"),
         ({"annotations": [person(category_id=5)]}, "has 1 annotations, none of a category"),
         ({"categories": []}, "no category with 'keypoints'.*its categories: none"),
         ({"categories": [{"id": 1, "name": "cat"}]}, "no category with 'keypoints'.*'cat'"),
@@ -135,6 +136,10 @@ def test_sigmas_of_a_file(tmp_path):
         ({"images": [*document()["images"], {"id": 7, "file_name": "c.jpg"}]}, "image id 7 is use"),
         ({"images": [{"id": 7}]}, "image 7 has file_name None, expected a file name"),
         ({"images": [{"id": 7, "file_name": "a.jpg", "width": "x", "height": 2}]}, "width and hei"),
+        (
+            {"images": [{"id": 7, "file_name": "a.jpg", "width": float("nan"), "height": 2}]},
+            r"image 7 has width and height \(nan, 2\), expected pixels",
+        ),
         ({"annotations": [person(id=4, label_weight=-1)]}, "annotation 4 has label_weight"),
         ({"annotations": [person(id=4, keypoint_weights=[1])]}, "4 has 1 numbers in 'keypoint_we"),
         ({"images": 5}, "'images' holds a number, expected a list of objects"),

@@ -9,7 +9,7 @@ from hrnet_cli.cli.console import err, say
 from hrnet_cli.cli.train_options import TrainOptions
 
 if TYPE_CHECKING:
-    from hrnet_cli.training import EpochReport, StepReport
+    from hrnet_cli.run_events import EpochReport, StepReport
 
 # Without a terminal a line of progress is written this often.
 PLAIN_SECONDS = 60.0
@@ -86,7 +86,7 @@ class _Plain:
         say(line)
 
     def event(self, event: "StepReport | EpochReport | str") -> None:
-        from hrnet_cli.training import EpochReport
+        from hrnet_cli.run_events import EpochReport
 
         if isinstance(event, str):
             say(event)
@@ -112,7 +112,7 @@ class _Live:
         say(line)
 
     def event(self, event: "StepReport | EpochReport | str") -> None:
-        from hrnet_cli.training import EpochReport
+        from hrnet_cli.run_events import EpochReport
 
         if isinstance(event, str):
             say(event)

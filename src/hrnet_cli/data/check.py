@@ -132,6 +132,8 @@ def _read_photo(path: Path) -> _PhotoFacts:
         data = path.read_bytes()
     except OSError as error:
         return _PhotoFacts(problem=error.strerror or str(error))
+    except ValueError as error:  # characters that no file name can have
+        return _PhotoFacts(problem=str(error))
     digest = hashlib.blake2b(data, digest_size=16).digest()
     try:
         with Image.open(io.BytesIO(data)) as image:

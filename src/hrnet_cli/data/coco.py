@@ -136,13 +136,13 @@ def _sizes(path: Path, images: list[Image]) -> Ints:
     """Return (width, height) of each photo, zeros where the file does not say."""
     sides = [[side or 0 for side in column(images, key)] for key in ("width", "height")]
     for side in sides:
-        if set(map(type, side)) <= {int, float} and max(side) < _BEYOND_PX and min(side) >= 0:
+        if set(map(type, side)) <= {int, float} and all(0 <= value < _BEYOND_PX for value in side):
             continue
         for image, value in zip(images, side, strict=True):
             if type(value) not in (int, float) or not 0 <= value < _BEYOND_PX:
-                size = (image.width, image.height)
                 raise InputError(
-                    f"'{path}': image {image.id} has width and height {size}, expected pixels"
+                    f"'{path}': image {image.id} has width and height"
+                    f" {(image.width, image.height)}, expected pixels"
                 )
     return np.array(sides, dtype=np.int64).T.reshape(-1, 2)
 

@@ -28,7 +28,7 @@ def choose_schema(
             given schema do not fit.
     """
     chosen = _chosen(path, categories, category)
-    with_names = [entry for entry in chosen if entry.get("keypoints")]
+    with_names = [entry for entry in chosen if _has_names(path, entry)]
     if given is not None:
         notes = _compare(path, with_names, given)
         return complete_schema(given), {entry["id"] for entry in with_names or chosen}, notes
@@ -39,7 +39,7 @@ def choose_schema(
             f" {names}",
             hint=_HINT,
         )
-    kinds = {tuple(map(str, entry["keypoints"])): entry for entry in with_names}
+    kinds = {tuple(entry["keypoints"]): entry for entry in with_names}
     if len(kinds) > 1:
         listed = ", ".join(f"'{e.get('name')}' ({len(e['keypoints'])})" for e in kinds.values())
         raise InputError(
@@ -64,10 +64,21 @@ def _chosen(path: Path, categories: list[Record], category: str | None) -> list[
     return chosen
 
 
+def _has_names(path: Path, entry: Record) -> bool:
+    """Return whether a category names keypoints; refuse what are no names."""
+    names = entry.get("keypoints") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"'{path}': category '{entry.get('name')}' has keypoints {names!r}, expected a list of"
+            " names"
+        )
+    return bool(names)
+
+
 def _compare(path: Path, entries: list[Record], given: KeypointSchema) -> list[str]:
     """Return a note where names differ from those of a given schema; refuse what cannot be."""
     for entry in entries:
-        names = tuple(map(str, entry["keypoints"]))
+        names = tuple(entry["keypoints"])
         where = f"'{path}': category '{entry.get('name')}'"
         if len(names) != len(given):
             raise InputError(
@@ -88,8 +99,6 @@ def _schema_of(path: Path, entry: Record) -> tuple[KeypointSchema, list[str]]:
     """Return the schema of a category: the built-in one with its names, or one made of them."""
     where = f"'{path}': category '{entry.get('name')}'"
     names = entry["keypoints"]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{where} has keypoints {names!r}, expected a list of names")
     builtin = find_builtin(tuple(names))
     if builtin is not None:
         renamed = [

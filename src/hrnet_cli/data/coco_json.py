@@ -1,6 +1,6 @@
 """The JSON of a COCO-style file, parsed into those fields that are read and no others.
 
-Outlines are two thirds of COCO's files: skipping them makes parsing three times as fast.
+Outlines are half of COCO's files: passing over them makes parsing 2.5 times as fast.
 """
 
 import gc
