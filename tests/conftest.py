@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,19 @@ def golden() -> Callable[[str], Any]:
             return {key: arrays[key] for key in arrays.files}
 
     return load
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests cache out of the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HRNET_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

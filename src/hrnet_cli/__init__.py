@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from hrnet_cli.estimator import PoseEstimator, load_model
     from hrnet_cli.images import read_image, write_image
     from hrnet_cli.pipeline import detect_poses
+    from hrnet_cli.recipe import load_config
     from hrnet_cli.schema import KeypointSchema, load_schema
     from hrnet_cli.structures import Boxes, Frame, Poses
+    from hrnet_cli.training_data import train_in_folder
 
 # Imported on first use, so that `import hrnet_cli` and the command line start at once.
 _HOMES = {
@@ -22,9 +24,11 @@ _HOMES = {
     "Poses": "structures",
     "detect_poses": "pipeline",
     "draw_poses": "draw",
+    "load_config": "recipe",
     "load_model": "estimator",
     "load_schema": "schema",
     "read_image": "images",
+    "train_in_folder": "training_data",
     "write_image": "images",
 }
 
@@ -38,9 +42,11 @@ __all__ = [
     "__version__",
     "detect_poses",
     "draw_poses",
+    "load_config",
     "load_model",
     "load_schema",
     "read_image",
+    "train_in_folder",
     "write_image",
 ]
 

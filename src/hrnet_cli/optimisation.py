@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hrnet_cli.recipe import OptimizerConfig, TrainConfig
 
@@ -71,14 +71,8 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
         averaged: Sequence[torch.Tensor], current: Sequence[torch.Tensor], count: torch.Tensor | int
     ) -> None:
         updates = float(count)
-        weight = 1 - min(decay, (1 + updates) / (10 + updates))
-        pairs = list(zip(averaged, current, strict=True))
-        floats = [(a, c) for a, c in pairs if a.is_floating_point()]
-        if floats:
-            torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], weight)
-        for a, c in pairs:
-            if not a.is_floating_point():
-                a.copy_(c)
+        now = min(decay, (1 + updates) / (10 + updates))
+        get_ema_multi_avg_fn(now)(list(averaged), list(current), count)
 
     return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 

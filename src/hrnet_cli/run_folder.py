@@ -22,7 +22,7 @@ from hrnet_cli.errors import InputError, OutputError, TrainingError
 from hrnet_cli.images import write_bytes_atomic
 
 STATE_FORMAT = 1
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "epoch", "step", "samples", "loss", "lr", "samples_per_s", "data_wait",
     "val_AP", "val_AP50", "val_PCK", "val_loss", "seconds", "memory_mb",
 )  # fmt: skip
@@ -75,19 +75,24 @@ class RunFolder:
         return self.path / "samples"
 
 
-def open_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
+def open_run(
+    path: Path, *, resume: bool = False, overwrite: bool = False, exist_ok: bool = False
+) -> RunFolder:
     """Return the folder of a run, made when it is new.
 
     Args:
         path: The folder.
         resume: Continue the run in it.
         overwrite: Replace a run that is in it.
+        exist_ok: Take the folder as it is: another process of the same run has opened it.
 
     Raises:
         InputError: Nothing to resume.
         OutputError: A run is there already, or the folder cannot be made.
     """
     folder = RunFolder(path)
+    if exist_ok:
+        return folder
     if resume:
         if not folder.state.is_file():
             raise InputError(

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -93,7 +94,7 @@ class Run:
     loader: "DataLoader[CropBatch]"
     batch: int
     network: nn.Module
-    steps_network: nn.Module
+    steps_network: Callable[[torch.Tensor], torch.Tensor]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
@@ -161,9 +162,7 @@ def build_run(
                 hint="optimizer.batch_norm = 'local' or 'frozen'",
             )
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    steps_network: nn.Module = network
-    if config.run.compile:
-        steps_network = torch.compile(steps_network)
+    steps_network = torch.compile(network) if config.run.compile else network
     if team.size > 1:
         cards = [torch.device(device)] if kind == "cuda" else None
         frozen = config.optimizer.batch_norm == "frozen"

@@ -1,4 +1,4 @@
-"""The data sets that a configuration names, opened: what to learn from and what to measure on."""
+"""A training run from its configuration alone: data sets opened, folder made, network trained."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,37 @@ from hrnet_cli.data import open_dataset
 from hrnet_cli.data.names import can_mirror
 from hrnet_cli.data.people import LabelledPeople, join_people
 from hrnet_cli.errors import InputError
-from hrnet_cli.recipe import DataConfig
-from hrnet_cli.training import TrainData
+from hrnet_cli.recipe import DataConfig, TrainConfig
+from hrnet_cli.run_events import OnEvent
+from hrnet_cli.run_folder import open_run
+from hrnet_cli.training import Place, TrainData, TrainResult, train
+
+
+def train_in_folder(
+    config: TrainConfig,
+    out: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    on_event: OnEvent = lambda _event: None,
+) -> TrainResult:
+    """Train as a configuration says, and leave everything in a folder.
+
+    Args:
+        config: Of `recipe.load_config`.
+        out: Folder of the run.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        resume: Continue the run in the folder.
+        overwrite: Replace the run in the folder.
+        on_event: Called with lines of text and with reports of steps and epochs.
+
+    Raises:
+        HrnetError: As `open_training_data`, `run_folder.open_run` and `training.train`.
+    """
+    data = open_training_data(config.data, on_event)
+    folder = open_run(out, resume=resume, overwrite=overwrite)
+    return train(config, data, Place(folder, device, resume), on_event)
 
 
 def open_training_data(

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from builders import encode_targets
 
+from builders import encode_targets
 from hrnet_cli import geometry, heatmap
 from hrnet_cli.schema import load_schema
 

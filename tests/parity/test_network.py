@@ -1,7 +1,6 @@
 """The network and the loader against the official code: names, shapes, counts and outputs."""
 
 import hashlib
-import zlib
 
 import numpy as np
 import pytest
@@ -10,39 +9,18 @@ from torch import nn
 
 from hrnet_cli.checkpoint import load_weights, official_names
 from hrnet_cli.models.hrnet import HRNet
+from recipe_weights import GAIN, GAIN_FINAL, recipe_network
 
 MODELS = {"w32_256x192": 32, "w48_384x288": 48}
 KEYPOINTS = 17
 
 
-def recipe_tensor(salt, key, shape):
-    """Return the weight that the reference derives from a parameter's name."""
-    leaf = key.rsplit(".", 1)[-1]
-    if leaf == "num_batches_tracked":
-        return torch.zeros((), dtype=torch.int64)
-    seed = zlib.crc32(f"{salt}:{key}".encode())
-    u = np.random.Generator(np.random.PCG64(seed)).random(int(np.prod(shape)))
-    if len(shape) == 4:
-        gain = 1.0 if key == "final_layer.weight" else 0.35
-        values = (2 * u - 1) * np.sqrt(3 * gain / np.prod(shape[1:]))
-    elif leaf in ("weight", "running_var"):
-        values = 0.5 + u
-    else:
-        values = 0.2 * (u - 0.5)
-    return torch.from_numpy(values.reshape(shape).astype(np.float32))
-
-
 @pytest.fixture(scope="module")
 def networks(golden):
     """Both networks with the reference's weights, built once."""
-    salt = golden("forward_meta.json")["salt"]
-    built = {}
-    for name, width in MODELS.items():
-        network = HRNet(width, KEYPOINTS).eval()
-        state = {k: recipe_tensor(salt, k, tuple(t.shape)) for k, t in network.state_dict().items()}
-        assert load_weights(network, state).complete
-        built[name] = network
-    return built
+    meta = golden("forward_meta.json")
+    assert (meta["GAIN"], meta["GAIN_FINAL"]) == (GAIN, GAIN_FINAL)
+    return {name: recipe_network(meta["salt"], width) for name, width in MODELS.items()}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -105,17 +83,39 @@ def test_recipe_weights_are_those_of_the_reference(name, networks, golden):
         assert flat[:5].tolist() == sample["first5"]
         # Sums of up to 10^5 float64 terms in another order.
         assert flat.double().sum().item() == pytest.approx(sample["sum_f64"], rel=1e-9)
+        assert flat.double().norm().item() == pytest.approx(sample["l2_f64"], rel=1e-9)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_heatmaps_equal_the_official_ones(name, networks, golden):
     reference = golden(f"forward_{name}_eval.npz")
+    meta = golden("forward_meta.json")
+    assert str(reference["salt"]) == meta["salt"]
     with torch.inference_mode():
         heatmaps = networks[name](torch.from_numpy(reference["x"].astype(np.float32)))
     assert heatmaps.shape == reference["heatmaps"].shape
     # Values reach 17; the reference's own float32 error against float64 was 1e-5, and another
     # convolution kernel may add as much again.
     np.testing.assert_allclose(heatmaps.numpy(), reference["heatmaps"], rtol=0, atol=1e-4)
+    summary = meta[f"forward_{name}"]
+    ours = [heatmaps.std(), heatmaps.std(dim=(2, 3)).mean(), heatmaps.abs().max()]
+    expected = [summary[key] for key in ("out_std", "spatial_std", "out_absmax")]
+    # Each follows from heatmaps within 1e-4 of values of some units.
+    assert [value.item() for value in ours] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_single_precision_is_as_far_from_double_as_the_official_code_says(name, networks, golden):
+    pixels = torch.from_numpy(golden(f"forward_{name}_eval.npz")["x"][:1])
+    with torch.inference_mode():
+        single = networks[name](pixels.float())
+        double = networks[name].double()(pixels.double())
+    networks[name].float()
+    summary = golden("forward_meta.json")[f"forward_{name}"]
+    # simple-HRNet, with the same weights, was equal to the last bit.
+    assert summary["maxabs_simpleHRNet_vs_official_f32"] == 0
+    # Rounding, in another order of sums: some times the reference's own, not hundreds.
+    assert (single - double).abs().max() < 5 * summary["maxabs_f32_vs_f64"]
 
 
 @pytest.mark.parametrize("name", MODELS)

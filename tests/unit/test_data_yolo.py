@@ -185,6 +185,7 @@ def test_numbers_without_flip_idx_cannot_be_mirrored(tmp_path):
             "kpt_names: [left_a, right_a, c]",
             "flip_idx does not exchange 'left_a' and 'right_a', as their names say",
         ),
+        ("names: {0: imp, 1: elf}", "names: 5", "names is 5, expected a list, or names by number"),
         ("train: images/train", "train: 5", "train is 5, expected a folder or a list"),
         ("train: images/train", "", "has no 'train', only val"),
         ("path: .", "path: [", "not readable as YAML"),
@@ -218,6 +219,12 @@ def test_a_yaml_that_is_no_table(tmp_path):
 def test_lines_that_do_not_fit(tmp_path, lines, message):
     with pytest.raises(InputError, match=message):
         opened(tmp_path, YAML, lines)
+
+
+def test_a_list_that_is_no_text(tmp_path):
+    build(tmp_path, YAML.replace("images/train", "images/train/a.jpg"))
+    with pytest.raises(InputError, match=r"a\.jpg' cannot be read"):
+        open_dataset(str(tmp_path))
 
 
 def test_what_is_missing(tmp_path):

@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from hrnet_cli import __version__
+from hrnet_cli.cli.check_data import EXAMPLES as CHECK_DATA_EXAMPLES
+from hrnet_cli.cli.check_data import check_data
 from hrnet_cli.cli.detect import EXAMPLES, detect
 from hrnet_cli.cli.download_weights import download_weights
 from hrnet_cli.cli.fine_tune import EXAMPLES as FINE_TUNE_EXAMPLES
@@ -46,7 +48,7 @@ class _ErrorBoundary(TyperGroup):
 
 app = typer.Typer(
     cls=_ErrorBoundary,
-    help="Human, hand and animal pose from photos, with HRNet.",
+    help="Human, hand and animal pose with HRNet: detect, train, evaluate.",
     epilog="Exit codes: 0 ok, 1 a bug in hrnet, 2 usage, 3 input, 4 weights, 5 config file, "
     "6 device, 7 training, 8 output, 130 interrupted.",
     no_args_is_help=True,
@@ -57,6 +59,7 @@ app = typer.Typer(
 app.command(no_args_is_help=True, epilog=EXAMPLES)(detect)
 app.command(no_args_is_help=True, epilog=TRAIN_EXAMPLES)(train)
 app.command(name="fine-tune", no_args_is_help=True, epilog=FINE_TUNE_EXAMPLES)(fine_tune)
+app.command(name="check-data", no_args_is_help=True, epilog=CHECK_DATA_EXAMPLES)(check_data)
 app.command(name="download-weights")(download_weights)
 
 
@@ -73,7 +76,7 @@ def _root(
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Human, hand and animal pose from photos, with HRNet."""
+    """Human, hand and animal pose with HRNet: detect, train, evaluate."""
 
 
 def _terminate(signum: int, _frame: FrameType | None) -> None:

@@ -70,7 +70,9 @@ def _train(options: TrainOptions, config: "TrainConfig", path: Path) -> "TrainRe
     leads = os.environ.get("RANK", "0") == "0"
     with open_display(options, leads=leads) as display:
         data = open_training_data(config.data, display.note)
-        folder = open_run(path, resume=options.resume, overwrite=options.overwrite and leads)
+        folder = open_run(
+            path, resume=options.resume, overwrite=options.overwrite, exist_ok=not leads
+        )
         place = Place(folder, options.device, options.resume, options.offline, _command())
         result = train(config, data, place, display.event)
     if not leads:
@@ -108,7 +110,7 @@ def _run_in_processes(options: TrainOptions) -> None:
     import signal
 
     import typer
-    from torch.multiprocessing import ProcessExitedException, start_processes
+    from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
     devices = _check_devices(options)
     arguments = (options, devices, _free_port(), sys.argv)

@@ -69,10 +69,13 @@ class YoloYaml:
                 f" {', '.join(str(place) for place in dict.fromkeys(places))}",
                 hint="correct path: in the file, or give the folder with --data DIR",
             )
-        if place.is_dir():
-            found = (path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-            return sorted(path for path in found if path.is_file())
-        lines = place.read_text(encoding="utf-8").splitlines()
+        try:
+            if place.is_dir():
+                below = [path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+                return sorted(path for path in below if path.is_file())
+            lines = place.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{self.path}: '{place}' cannot be read: {error}") from error
         return [self._listed(place, line.strip()) for line in lines if line.strip()]
 
     def _listed(self, listing: Path, line: str) -> Path:
@@ -99,9 +102,7 @@ def read_yolo_yaml(path: Path, folder: Path | None = None) -> YoloYaml:
         root = root if root.is_dir() else path.parent
     splits = {key: _entries(path, key, fields[key]) for key in ("train", "val", "test")
               if fields.get(key)}  # fmt: skip
-    names = fields.get("names") or {}
-    classes = dict(enumerate(names)) if isinstance(names, list) else dict(names)
-    return YoloYaml(path, root, splits, classes, numbers, schema, tuple(notes))
+    return YoloYaml(path, root, splits, _classes(path, fields), numbers, schema, tuple(notes))
 
 
 def _load(path: Path) -> Fields:
@@ -135,6 +136,14 @@ def _shape(path: Path, fields: Fields) -> tuple[int, int]:
     ):
         raise ConfigError(f"{path}: kpt_shape is {shape!r}, expected [keypoints, 2 or 3]")
     return shape[0], shape[1]
+
+
+def _classes(path: Path, fields: Fields) -> dict[int, str]:
+    names = fields.get("names") or {}
+    classes = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(classes, dict) or not all(type(number) is int for number in classes):
+        raise ConfigError(f"{path}: names is {names!r}, expected a list, or names by number")
+    return {number: str(name) for number, name in classes.items()}
 
 
 def _entries(path: Path, key: str, value: Any) -> tuple[str, ...]:  # noqa: ANN401 - any YAML

@@ -1,0 +1,144 @@
+"""The options of ``hrnet eval`` as one value, and which of them contradict each other."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrnet_cli.cli.options import check_choice, parse_size
+from hrnet_cli.errors import InputError, UsageError
+
+GT = "gt"
+DETECTOR = "detector"
+# Data sets of people in COCO's own layout, for which a person detector makes sense unasked.
+PEOPLE = ("coco", "crowdpose")
+EVALUATORS = ("pycocotools", "faster")
+NMS = ("hard", "soft", "none")
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class BoxesWanted:
+    """One source of person boxes, and so one column.
+
+    Attributes:
+        name: Of the column: ``gt``, ``detector``, or the file's name without suffix.
+        path: The file, None for ``gt`` and ``detector``.
+    """
+
+    name: str
+    path: Path | None = None
+
+    @property
+    def results_name(self) -> str:
+        """Return the name of the column's results file."""
+        return f"results-{self.name}.json"
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """The options of ``hrnet eval`` as given; `check_options` refuses contradictions."""
+
+    split: str
+    dataset: str
+    data: Path | None
+    model: str | None
+    boxes: tuple[str, ...] | None
+    detector: str | None
+    class_name: str
+    person_threshold: float
+    evaluator: str
+    nms: str
+    keypoint_threshold: float
+    oks_threshold: float
+    flip_test: bool
+    batch_size: int
+    device: str
+    input_size: str | None
+    codec: str | None
+    keypoint_schema: str | None
+    resamples: int
+    seed: int
+    photos: int | None
+    download: bool
+    out: Path
+    overwrite: bool
+    strict: bool
+    offline: bool
+    json: bool
+    quiet: bool
+
+    @property
+    def wanted(self) -> tuple[BoxesWanted, ...]:
+        """Return the sources of boxes in their order, each once and under a name of its own."""
+        return tuple(_name_sources(self._words()))
+
+    @property
+    def detector_is_optional(self) -> bool:
+        """Return whether the run goes on without the detector when it cannot be had."""
+        return self.boxes is None and self.detector is None
+
+    def _words(self) -> list[str]:
+        if self.boxes is None:
+            with_detector = self.dataset in PEOPLE or self.detector is not None
+            return [GT, DETECTOR] if with_detector else [GT]
+        words: list[str] = []
+        for text in self.boxes:
+            # A file may have a comma in its name.
+            parts = [text] if Path(text).is_file() else text.split(",")
+            words += [part.strip() for part in parts if part.strip()]
+        return list(dict.fromkeys(words))
+
+
+def check_options(options: EvalOptions) -> None:
+    """Raise UsageError for options that contradict each other, before anything heavy loads.
+
+    Raises:
+        InputError: A file of boxes is not there.
+    """
+    parse_size(options.input_size)
+    check_choice(options.evaluator, "--evaluator", EVALUATORS)
+    check_choice(options.nms, "--nms", NMS)
+    wanted = options.wanted
+    if not wanted:
+        raise UsageError("--boxes is empty, expected gt, detector or a file of boxes")
+    if options.detector is not None and all(w.name != DETECTOR or w.path for w in wanted):
+        raise UsageError(
+            "--detector is given, but --boxes asks for no detector",
+            hint="add it: --boxes gt,detector, or leave --detector out",
+        )
+    if options.download:
+        _check_download(options)
+    for source in wanted:
+        if source.path is not None and not source.path.is_file():
+            raise InputError(
+                f"--boxes names '{source.path}', which is no file; expected gt, detector or a file",
+                hint=f"paths start from the current folder, {Path.cwd()}",
+            )
+
+
+def _check_download(options: EvalOptions) -> None:
+    if options.offline:
+        raise UsageError("--download and --offline contradict each other", hint="leave one out")
+    if options.dataset != "coco" or options.split not in ("val", "val2017"):
+        raise UsageError(
+            f"--download fetches val2017 of coco only, not '{options.split}' of"
+            f" '{options.dataset}'",
+            hint="leave --download out, and bring the data yourself",
+        )
+
+
+def _name_sources(words: list[str]) -> Iterator[BoxesWanted]:
+    taken: set[str] = {GT, DETECTOR}
+    for word in words:
+        if word in (GT, DETECTOR):
+            yield BoxesWanted(word)
+            continue
+        # The name also stands in a file name.
+        stem = re.sub(r"[^\w.+-]+", "-", Path(word).stem).strip("-.") or "boxes"
+        name, number = stem, 1
+        while name in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name)
+        yield BoxesWanted(name, Path(word))

@@ -1,0 +1,272 @@
+"""The training loop: it learns, can be stopped anywhere, and several processes agree with one."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.multiprocessing.spawn import spawn
+
+from hrnet_cli import run_folder
+from hrnet_cli.checkpoint import load_model
+from hrnet_cli.distributed import Team, join_team, leave_team
+from hrnet_cli.errors import ConfigError, DeviceError, InputError, TrainingError
+from hrnet_cli.recipe import load_config
+from hrnet_cli.run_events import EpochReport, StepReport
+from hrnet_cli.run_folder import open_run
+from hrnet_cli.run_state import Run
+from hrnet_cli.training import Place, train
+from hrnet_cli.training_data import open_training_data
+from training_data import come_late, configure, train_as_rank, write_spots
+
+
+@pytest.fixture(autouse=True)
+def _leave_torch_as_it_was():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def spots(tmp_path):
+    return write_spots(tmp_path / "spots")
+
+
+def run_in(folder, config, *, resume=False, on_event=lambda _event: None):
+    data = open_training_data(config.data)
+    return train(config, data, Place(open_run(folder, resume=resume), resume=resume), on_event)
+
+
+def steady_rows(folder):
+    """Return the figures of a run that do not depend on the machine's speed."""
+    timed = {"samples_per_s", "data_wait", "seconds", "memory_mb"}
+    return [
+        {key: value for key, value in row.items() if key not in timed}
+        for row in run_folder.read_metrics(run_folder.RunFolder(folder))
+    ]
+
+
+def test_a_run_learns_and_leaves_a_model_with_its_keypoints(spots, tmp_path):
+    config = configure(spots, optimizer__epochs=6, optimizer__ema=0.5, optimizer__clip_norm=1.0)
+    events = []
+    result = run_in(tmp_path / "run", config, on_event=events.append)
+    epochs = [event for event in events if isinstance(event, EpochReport)]
+    assert [event.last.epoch for event in epochs] == list(range(1, 7))
+    assert epochs[-1].last.loss < 0.8 * epochs[0].last.loss
+    assert set(epochs[-1].metrics) == {"AP", "AP50", "PCK"}
+    _, spec, report = load_model(result.model)
+    assert report.complete
+    assert spec.schema.keypoints == ("left_spot", "right_spot", "middle_spot")
+    assert (spec.width, spec.input_hw, spec.codec) == (4, (64, 64), "dark")
+    summary = json.loads(result.folder.summary.read_text())
+    assert summary["schema"] == "hrnet-train/1"
+    assert summary["data"]["people"] == 8
+    assert len(list(result.folder.samples.glob("epoch-0006-*.jpg"))) == 1
+    assert load_config(str(result.folder.config)) == config
+
+
+@pytest.mark.parametrize("step", [1, 3], ids=["mid-epoch", "second epoch"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_and_resumed_run_equals_one_in_one_go(spots, tmp_path, step, number):
+    config = configure(spots, optimizer__ema=0.9)
+    run_in(tmp_path / "whole", config)
+    seen = []
+
+    def stop_there(event):
+        if isinstance(event, StepReport):
+            seen.append(event)
+            if len(seen) == step:
+                os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in(tmp_path / "parts", config, on_event=stop_there)
+    assert len(seen) == step
+    run_in(tmp_path / "parts", config, resume=True)
+    assert steady_rows(tmp_path / "parts") == steady_rows(tmp_path / "whole")
+    for name in ("last", "best"):
+        whole = load_file(tmp_path / "whole" / f"{name}.safetensors")
+        parts = load_file(tmp_path / "parts" / f"{name}.safetensors")
+        assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_a_run_that_died_goes_on_from_the_state_saved_last(spots, tmp_path):
+    config = configure(spots, run__save_minutes=1e-9)
+    run_in(tmp_path / "whole", config)
+
+    def die(event):
+        if isinstance(event, StepReport) and (event.epoch, event.step) == (2, 2):
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        run_in(tmp_path / "parts", config, on_event=die)
+    lines = []
+    run_in(tmp_path / "parts", config, resume=True, on_event=lines.append)
+    assert any("resuming in epoch 2 of 2 after 1 of its 2 steps" in str(line) for line in lines)
+    whole = load_file(tmp_path / "whole" / "last.safetensors")
+    parts = load_file(tmp_path / "parts" / "last.safetensors")
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_a_stop_while_measuring_keeps_the_epoch(spots, tmp_path, monkeypatch):
+    config = configure(spots, optimizer__epochs=1)
+    run_in(tmp_path / "whole", config)
+
+    def interrupted(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hrnet_cli.training.measure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_in(tmp_path / "parts", config)
+    run_in(tmp_path / "parts", config, resume=True)
+    assert steady_rows(tmp_path / "parts") == steady_rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("cache", ["ram", "packed"])
+def test_cached_photos_give_the_same_weights(spots, tmp_path, cache):
+    run_in(tmp_path / "files", configure(spots, optimizer__epochs=1))
+    config = configure(
+        spots,
+        optimizer__epochs=1,
+        data__cache=cache,
+        data__cache_file=str(tmp_path / "photos") if cache == "packed" else "",
+    )
+    run_in(tmp_path / cache, config)
+    files = load_file(tmp_path / "files" / "last.safetensors")
+    cached = load_file(tmp_path / cache / "last.safetensors")
+    assert all(torch.equal(files[key], cached[key]) for key in files)
+
+
+def test_workers_give_the_same_weights(spots, tmp_path):
+    run_in(tmp_path / "none", configure(spots, optimizer__epochs=1))
+    run_in(tmp_path / "two", configure(spots, optimizer__epochs=1, data__workers=2))
+    none = load_file(tmp_path / "none" / "last.safetensors")
+    two = load_file(tmp_path / "two" / "last.safetensors")
+    assert all(torch.equal(none[key], two[key]) for key in none)
+
+
+def test_two_processes_with_half_the_batch_equal_one_with_the_whole(spots, tmp_path, free_port):
+    # Statistics are frozen: those of half a batch are others than those of the whole.
+    overrides = {"optimizer__batch_norm": "frozen", "optimizer__learning_rate": 1e-4}
+    events = []
+    run_in(tmp_path / "one", configure(spots, **overrides), on_event=events.append)
+    one = [event.loss for event in events if isinstance(event, StepReport) and event.step]
+    spawn(train_as_rank, (2, free_port, spots, tmp_path / "two", overrides), nprocs=2)
+    two = json.loads((tmp_path / "two" / "losses.json").read_text())
+    # Step by step; float32 sums in another order.
+    np.testing.assert_allclose(two, one, rtol=1e-5)
+    alone = load_file(tmp_path / "one" / "last.safetensors")
+    together = load_file(tmp_path / "two" / "last.safetensors")
+    for key in alone:
+        # Adam divides by the gradient's size: where it is all but 0, a step may differ by a part
+        # of the learning rate.
+        np.testing.assert_allclose(together[key], alone[key], atol=2e-4, rtol=1e-4)
+    # Validation people are counted once: the scores are those of one process.
+    for ours, theirs in zip(
+        steady_rows(tmp_path / "two"), steady_rows(tmp_path / "one"), strict=True
+    ):
+        assert float(ours["val_PCK"]) == pytest.approx(float(theirs["val_PCK"]), abs=1e-6)
+
+
+def test_a_process_that_does_not_come_is_named(tmp_path, free_port):
+    spawn(come_late, (free_port, tmp_path), nprocs=2)
+    message = (tmp_path / "message").read_text()
+    assert "waited 2 s at the end of epoch 1" in message
+    assert "1" in message.split("epoch 1:")[1]
+
+
+def test_a_launcher_that_says_half_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ConfigError, match="WORLD_SIZE is set but"):
+        join_team("cpu", 10)
+    leave_team()
+
+
+def test_a_team_of_one_talks_to_itself():
+    team = Team()
+    assert team.leads
+    assert team.gather(3) == [3]
+    assert team.share("x") == "x"
+    team.meet("anywhere")
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_samples(spots, tmp_path):
+    config = configure(spots, optimizer__learning_rate=1e30)
+    with pytest.raises(TrainingError, match=r"the loss is nan at step \d of epoch \d") as caught:
+        run_in(tmp_path / "run", config)
+    assert ".png (person " in caught.value.message
+    assert caught.value.exit_code == 7
+
+
+def test_out_of_memory_names_a_batch_that_fits(spots, tmp_path, monkeypatch):
+    def too_much(*_args):
+        raise torch.OutOfMemoryError("no")
+
+    monkeypatch.setattr(Run, "loss_of", too_much)
+    with pytest.raises(DeviceError, match="out of memory for 4 people at 64x64") as caught:
+        run_in(tmp_path / "run", configure(spots))
+    assert "--batch-size" in caught.value.hint
+
+
+def test_nobody_to_learn_from(spots, tmp_path):
+    config = configure(spots)
+    data = open_training_data(config.data)
+    empty = replace(data, people=data.people.pick(np.zeros(8, bool)))
+    with pytest.raises(InputError, match="has nobody to learn from"):
+        train(config, empty, Place(open_run(tmp_path / "run")))
+
+
+def test_missing_photos_are_said_or_refused(spots, tmp_path):
+    (spots.parent / "003.png").unlink()
+    lines = []
+    run_in(tmp_path / "run", configure(spots, optimizer__epochs=1), on_event=lines.append)
+    assert any("1 of 8 photos of" in str(line) for line in lines)
+    with pytest.raises(InputError, match="1 of 8 photos"):
+        run_in(tmp_path / "strict", configure(spots, data__strict=True))
+
+
+def test_a_broken_photo_is_counted_or_refused(spots, tmp_path):
+    (spots.parent / "003.png").write_bytes(b"no picture")
+    events = []
+    run_in(tmp_path / "run", configure(spots, optimizer__epochs=1), on_event=events.append)
+    assert [e.last.unreadable for e in events if isinstance(e, EpochReport)] == [1]
+    with pytest.raises(InputError, match=r"003\.png"):
+        run_in(tmp_path / "strict", configure(spots, data__strict=True))
+
+
+def test_frozen_epochs_move_the_head_only(spots, tmp_path):
+    start = configure(spots, optimizer__epochs=1)
+    first = run_in(tmp_path / "start", start).folder.last
+    config = configure(
+        spots, model__start=str(first), optimizer__epochs=1, optimizer__frozen_epochs=1
+    )
+    before, after = load_file(first), load_file(run_in(tmp_path / "run", config).folder.last)
+    moved = {k for k in before if "running" not in k and not torch.equal(before[k], after[k])}
+    assert {k for k in moved if "num_batches" not in k} == {
+        "final_layer.weight",
+        "final_layer.bias",
+    }
+
+
+def test_patience_stops_early(spots, tmp_path):
+    config = configure(spots, optimizer__epochs=9, run__patience=1, optimizer__learning_rate=1e-12)
+    result = run_in(tmp_path / "run", config)
+    assert result.epochs == 2
+
+
+def test_a_resumed_run_refuses_other_keypoints_and_batches(spots, tmp_path):
+    run_in(tmp_path / "run", configure(spots, optimizer__epochs=1))
+    with pytest.raises(TrainingError, match="in batches of 4, this run would take 2"):
+        run_in(tmp_path / "run", configure(spots, run__batch_size=2), resume=True)
+    other = write_spots(tmp_path / "other", names=["a", "b"])
+    with pytest.raises(TrainingError, match="has 3 keypoints"):
+        run_in(tmp_path / "run", configure(other), resume=True)
+
+
+def test_a_small_set_makes_one_batch(spots, tmp_path):
+    result = run_in(tmp_path / "run", configure(spots, run__batch_size=128, optimizer__epochs=1))
+    assert json.loads(result.folder.summary.read_text())["batch"] == 8
