@@ -1,8 +1,8 @@
 """Stand-ins for networks whose answer is known."""
 
 import numpy as np
-from builders import encode_targets
 
+from builders import encode_targets
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.schema import load_schema
 

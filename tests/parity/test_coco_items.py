@@ -3,10 +3,10 @@
 import cv2
 import numpy as np
 import pytest
-from builders import encode_targets
 import torch
 
-from hrnet_cli import geometry, heatmap
+from builders import encode_targets
+from hrnet_cli import geometry
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.runtimes.torch_eager import TorchEager
 from hrnet_cli.schema import load_schema

@@ -3,10 +3,10 @@
 import cv2
 import numpy as np
 import pytest
-from builders import encode_targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders import encode_targets
 from hrnet_cli import geometry, heatmap
 from hrnet_cli.config import CODECS
 from hrnet_cli.schema import load_schema

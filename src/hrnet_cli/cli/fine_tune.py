@@ -40,6 +40,7 @@ from hrnet_cli.cli.train_options import (
     WorkersOption,
     chosen_batch,
 )
+from hrnet_cli.errors import UsageError
 
 EXAMPLES = """Examples:
 
@@ -51,9 +52,9 @@ EXAMPLES = """Examples:
 
 def fine_tune(
     from_: Annotated[
-        str,
+        str | None,
         typer.Option("--from", help="Model to start from: a listed name or a weights file."),
-    ],
+    ] = None,
     dataset: DatasetOption = None,
     val: ValOption = None,
     data: DataOption = None,
@@ -113,6 +114,11 @@ def fine_tune(
     Keypoints of the same name keep what the network knows; the others are learned anew. Width,
     crop size and heatmap convention are those of the model unless given.
     """
+    if from_ is None and not resume:
+        raise UsageError(
+            "--from is missing: fine-tuning starts from a trained model",
+            hint="name one of hrnet download-weights --list, or a weights file",
+        )
     from hrnet_cli.cli.train_run import run
 
     run(

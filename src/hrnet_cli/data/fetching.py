@@ -3,7 +3,6 @@
 What is fetched stands in ``downloads.toml``; the transfer itself is `hrnet_cli.download`.
 """
 
-import errno
 import logging
 import shutil
 import stat
@@ -61,7 +60,7 @@ class Archive:
     def wants(self, member: str) -> bool:
         """Return whether a member of the zip file is to be unpacked."""
         return any(
-            member == own or own[-1] == "/" and member.startswith(own) for own in self.members
+            member == own or (own[-1] == "/" and member.startswith(own)) for own in self.members
         )
 
 
@@ -269,8 +268,14 @@ def _is_there(path: Path, info: zipfile.ZipInfo) -> bool:
 
 
 def _check_space(folder: Path, needed: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into '{folder}': {error.strerror or error}",
+            hint="name another folder with --data",
+        ) from error
     if needed > free:
         raise OutputError(
             f"no space in '{folder}': {needed} bytes to unpack, {free} bytes free",

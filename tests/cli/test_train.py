@@ -1,0 +1,195 @@
+"""``hrnet train`` and ``hrnet fine-tune`` from the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from hrnet_cli.checkpoint import load_model
+from hrnet_cli.cli import app
+from training_data import write_spots
+
+SMALL = ["--from-scratch", "--width", "4", "--input", "64x64", "--codec", "dark", "--device", "cpu"]
+QUICK = ["--epochs", "2", "--batch-size", "4", "--workers", "0", "--precision", "fp32"]
+
+
+@pytest.fixture
+def spots(tmp_path):
+    return write_spots(tmp_path / "spots")
+
+
+@pytest.fixture(autouse=True)
+def _leave_torch_as_it_was():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def hrnet(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def train(spots, out, *more):
+    return hrnet("train", "--dataset", spots, "--val", spots, *SMALL, *QUICK, "--out", out, *more)
+
+
+def test_a_run_says_what_it_does_and_leaves_a_model_that_detects(spots, tmp_path):
+    result = train(spots, tmp_path / "run", "--json", "--ema", "0.5")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["schema"] == "hrnet-train/1"
+    said = result.stderr
+    assert "3 keypoints" in said
+    assert "8 people, 2 steps of 4 an epoch" in said
+    assert "(0.001 is meant for batches of 128), seed 0" in said
+    assert "epoch 2/2, loss " in said
+    assert said.rstrip().endswith(f"report {tmp_path / 'run' / 'report.html'}")
+    for name in ("config.toml", "state.pt", "metrics.csv", "curves.png", "report.html"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+    found = hrnet(
+        *("detect", spots.parent / "001.png", "--model", tmp_path / "run" / "best.safetensors"),
+        *("--detector", "whole-image", "--skeleton", "--out", tmp_path / "found"),
+    )
+    assert found.exit_code == 0, found.stderr
+    record = json.loads((tmp_path / "found" / "poses.jsonl").read_text())
+    assert [k["name"] for k in record["people"][0]["keypoints"]] == [
+        "left_spot", "right_spot", "middle_spot",
+    ]  # fmt: skip
+
+
+def test_quiet_says_nothing(spots, tmp_path):
+    result = train(spots, tmp_path / "run", "--quiet")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_fine_tuning_keeps_keypoints_of_the_same_name(spots, tmp_path):
+    assert train(spots, tmp_path / "run").exit_code == 0
+    other = write_spots(tmp_path / "other", names=["middle_spot", "fourth"])
+    start = tmp_path / "run" / "last.safetensors"
+    result = hrnet(
+        *("fine-tune", "--from", start, "--dataset", other, "--val", other, "--epochs", "1"),
+        *("--workers", "0", "--device", "cpu", "--out", tmp_path / "tuned"),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "the head keeps 1 keypoints of the same name and learns 1 anew" in result.stderr
+    _, spec, _ = load_model(tmp_path / "tuned" / "best.safetensors")
+    # Width, crop and codec are those of the model it started from.
+    assert (spec.width, spec.input_hw, spec.codec) == (4, (64, 64), "dark")
+    assert spec.schema.keypoints == ("middle_spot", "fourth")
+
+
+def test_a_terminated_run_saves_and_goes_on(spots, tmp_path):
+    command = [sys.executable, "-m", "hrnet_cli", "train", "--dataset", spots, "--val", spots]
+    command += [*SMALL, *QUICK, "--deterministic", "--epochs", "30"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    parts = tmp_path / "parts"
+    process = subprocess.Popen(
+        [*command, "--out", parts], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    deadline = time.monotonic() + 120
+    while not (parts / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "its state is saved, go on with --resume" in said
+    assert "Traceback" not in said
+    arguments = [str(argument) for argument in command[3:]]
+    resumed = hrnet(*arguments, "--out", parts, "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert "resuming in epoch" in resumed.stderr
+    assert hrnet(*arguments, "--out", tmp_path / "whole").exit_code == 0
+    whole = load_file(tmp_path / "whole" / "last.safetensors")
+    stopped = load_file(parts / "last.safetensors")
+    assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+
+
+def test_two_devices_are_two_processes(spots, tmp_path):
+    command = [sys.executable, "-m", "hrnet_cli", "train", "--dataset", spots, "--val", spots]
+    command += [*SMALL, *QUICK, "--devices", "2", "--out", tmp_path / "run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "8 people, 2 steps of 4 an epoch, on 2 x" in done.stderr
+    assert done.stderr.count("epoch 2/2") == 1  # one process speaks
+    assert (tmp_path / "run" / "report.html").is_file()
+    broken = subprocess.run(
+        [*command, "--overwrite", "--val", tmp_path / "none.json"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert broken.returncode == 3
+    assert "[process " in broken.stderr
+    assert "Traceback" not in broken.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        (["--resume", "--overwrite"], 2, "--resume and --overwrite contradict each other"),
+        (["--from", "hrnet-w32"], 2, "--from and --from-scratch contradict each other"),
+        (["--auto-batch"], 2, "--batch-size and --auto-batch contradict each other"),
+        (["--resume"], 3, "holds no state to resume"),
+        (["--config", "offical"], 5, "did you mean 'official'?"),
+        (["--codec", "drak"], 5, "did you mean 'dark'?"),
+        (["--device", "cpu:3"], 6, "device 'cpu:3' is not known"),
+        (["--precision", "fp16"], 6, "fp16 training needs CUDA"),
+        (["--input", "100x100"], 2, "both multiples of 32"),
+    ],
+)
+def test_bad_options_are_one_line(spots, tmp_path, more, code, words):
+    result = train(spots, tmp_path / "run", *more)
+    assert result.exit_code == code, result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_run_is_not_overwritten(spots, tmp_path):
+    assert train(spots, tmp_path / "run").exit_code == 0
+    again = train(spots, tmp_path / "run")
+    assert again.exit_code == 8
+    assert "already holds a training run" in again.stderr
+    assert "--resume" in again.stderr
+    assert train(spots, tmp_path / "run", "--overwrite").exit_code == 0
+
+
+def test_a_recipe_file_names_unknown_keys(spots, tmp_path):
+    (tmp_path / "my.toml").write_text("[optimizer]\nlearing_rate = 1.0\n")
+    result = train(spots, tmp_path / "run", "--config", tmp_path / "my.toml")
+    assert result.exit_code == 5
+    assert "unknown key 'optimizer.learing_rate'" in result.stderr
+    assert "did you mean 'optimizer.learning_rate'?" in result.stderr
+
+
+def test_missing_data_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = hrnet("train", "--dataset", "coco", "--width", "48", "--from-scratch")
+    assert result.exit_code == 3
+    assert "data/coco" in result.stderr
+    assert not (tmp_path / "hrnet-runs").exists()
+
+
+def test_fine_tune_needs_a_start(spots):
+    result = hrnet("fine-tune", "--dataset", spots)
+    assert result.exit_code == 2
+    assert "--from" in result.stderr
+
+
+def test_tensorboard_files(spots, tmp_path):
+    pytest.importorskip("tensorboard")
+    assert train(spots, tmp_path / "run", "--tensorboard").exit_code == 0
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.*"))
+
+
+def test_tensorboard_missing(spots, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    result = train(spots, tmp_path / "run", "--tensorboard")
+    assert result.exit_code == 2
+    assert "pip install 'hrnet-cli[tensorboard]'" in result.stderr
