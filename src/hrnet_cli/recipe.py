@@ -4,6 +4,8 @@ A run takes the defaults of these classes (the official recipe), then a named re
 file, then options of the command line. What came out is written into the run's folder.
 """
 
+import json
+import math
 import tomllib
 import types
 import typing
@@ -179,6 +181,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        _check_finite(self)
         _check_model(self.model)
         _check_optimizer(self.optimizer)
         _check_run(self.run)
@@ -220,12 +223,12 @@ def load_config(
     """
     tables, where = _read(name_or_path) if name_or_path else ({}, "options")
     for key, value in (defaults or {}).items():
-        section, _, name = key.partition(".")
-        tables.setdefault(section, {}).setdefault(name, value)
+        table, name = _place(tables, key)
+        table.setdefault(name, value)
     for key, value in (overrides or {}).items():
         if value is not None:
-            section, _, name = key.partition(".")
-            tables.setdefault(section, {})[name] = value
+            table, name = _place(tables, key)
+            table[name] = value
     return typing.cast("TrainConfig", _build(TrainConfig, tables, where=where, prefix=""))
 
 
@@ -237,6 +240,14 @@ def config_to_toml(config: TrainConfig) -> str:
         lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _place(tables: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """Return the table that a dotted key belongs to and its name there."""
+    section, _, name = key.partition(".")
+    table = tables.setdefault(section, {})
+    # What is no table is left for `_build` to refuse.
+    return (table if isinstance(table, dict) else {}), name
 
 
 def _read(name_or_path: str) -> tuple[dict[str, Any], str]:
@@ -310,12 +321,19 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        import json
-
-        return json.dumps(value, ensure_ascii=False)
+        # JSON lets the character "delete" stand, TOML does not.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return repr(value)
+
+
+def _check_finite(config: TrainConfig) -> None:
+    """Refuse nan and inf, which TOML knows."""
+    for section, values in asdict(config).items():
+        for key, value in values.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{section}.{key} is {value}, expected a finite number")
 
 
 def _check_model(model: ModelConfig) -> None:
@@ -329,20 +347,20 @@ def _check_model(model: ModelConfig) -> None:
     _check_choice("model.codec", model.codec, CODECS)
     if model.sigma < 0:
         raise ConfigError(f"model.sigma is {model.sigma}, expected 0 (automatic) or more")
+    if not model.start:
+        raise ConfigError(
+            "model.start is empty, expected imagenet, scratch, a weights file or a listed model"
+        )
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
     _check_choice("optimizer.schedule", optimizer.schedule, SCHEDULES)
     _check_choice("optimizer.loss", optimizer.loss, LOSSES)
     _check_choice("optimizer.batch_norm", optimizer.batch_norm, BATCH_NORMS)
-    for key in ("learning_rate", "epochs", "step_factor"):
-        value = getattr(optimizer, key)
-        if value <= 0:
-            raise ConfigError(f"optimizer.{key} is {value}, expected more than 0")
-    for key in ("weight_decay", "clip_norm", "warmup_steps", "frozen_epochs", "backbone_rate"):
-        value = getattr(optimizer, key)
-        if value < 0:
-            raise ConfigError(f"optimizer.{key} is {value}, expected 0 or more")
+    _check_above_zero("optimizer", optimizer, "learning_rate epochs step_factor")
+    _check_not_below_zero("optimizer", optimizer, "learning_rate_batch weight_decay final_factor")
+    _check_not_below_zero("optimizer", optimizer, "clip_norm warmup_steps frozen_epochs")
+    _check_not_below_zero("optimizer", optimizer, "backbone_rate")
     if not 0 <= optimizer.ema < 1:
         raise ConfigError(f"optimizer.ema is {optimizer.ema}, expected 0 up to, not at, 1")
     if any(epoch <= 0 for epoch in optimizer.milestones) or list(optimizer.milestones) != sorted(
@@ -361,12 +379,8 @@ def _check_run(run: RunConfig) -> None:
             f"run.batch_size is {run.batch_size}, expected 1 or more, 0 for the official batch or"
             " -1 for the largest that fits"
         )
-    for key in ("eval_every", "patience", "samples", "seed"):
-        if getattr(run, key) < 0:
-            raise ConfigError(f"run.{key} is {getattr(run, key)}, expected 0 or more")
-    for key in ("save_minutes", "timeout_s"):
-        if getattr(run, key) <= 0:
-            raise ConfigError(f"run.{key} is {getattr(run, key)}, expected more than 0")
+    _check_not_below_zero("run", run, "eval_every patience samples seed")
+    _check_above_zero("run", run, "save_minutes timeout_s")
 
 
 def _check_data(data: DataConfig) -> None:
@@ -375,6 +389,19 @@ def _check_data(data: DataConfig) -> None:
         raise ConfigError("data.train is empty, expected a data set such as coco or my.toml")
     if data.workers < -1:
         raise ConfigError(f"data.workers is {data.workers}, expected 0 or more, or -1")
+    _check_not_below_zero("data", data, "cache_gb")
+
+
+def _check_above_zero(section: str, values: object, keys: str) -> None:
+    for key in keys.split():
+        if getattr(values, key) <= 0:
+            raise ConfigError(f"{section}.{key} is {getattr(values, key)}, expected more than 0")
+
+
+def _check_not_below_zero(section: str, values: object, keys: str) -> None:
+    for key in keys.split():
+        if getattr(values, key) < 0:
+            raise ConfigError(f"{section}.{key} is {getattr(values, key)}, expected 0 or more")
 
 
 def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import platform
+import struct
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +26,11 @@ STATE_FORMAT = 1
 COLUMNS: tuple[str, ...] = (
     "epoch", "step", "samples", "loss", "lr", "samples_per_s", "data_wait",
     "val_AP", "val_AP50", "val_PCK", "val_loss", "seconds", "memory_mb",
+)  # fmt: skip
+# All that reading a damaged state was seen to raise; OSError is told apart.
+DAMAGE = (
+    pickle.UnpicklingError, struct.error, ArithmeticError, AssertionError, AttributeError,
+    EOFError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 PACKAGES = ("hrnet-cli", "torch", "torchvision", "numpy", "opencv-python", "pycocotools")
 
@@ -134,9 +140,13 @@ def save_state(folder: RunFolder, state: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         temporary.replace(folder.state)
     except (OSError, RuntimeError) as error:
+        # PyTorch hides the system's word, such as "No space left on device", behind its own.
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
+        whole = "; the state saved before is whole, continue with --resume"
         raise OutputError(
-            f"{folder.state}: cannot be written: {error}",
-            hint="free some space; the state saved before is whole, continue with --resume",
+            f"{folder.state}: cannot be written: {reason}",
+            hint=f"free some space{whole if folder.state.is_file() else ''}",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -150,9 +160,12 @@ def load_state(folder: RunFolder, device: str = "cpu") -> dict[str, Any]:
     """
     try:
         state = torch.load(folder.state, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except (*DAMAGE, OSError) as error:
+        # What PyTorch says of such a file is advice to developers, over many lines.
+        unread = error.strerror if isinstance(error, OSError) else None
         raise TrainingError(
-            f"{folder.state}: not readable as the state of a run: {error}",
+            f"{folder.state}: not readable as the state of a run:"
+            f" {unread or 'damaged, cut short or another kind of file'}",
             hint=f"start anew from '{folder.best}' with --from, if it is there",
         ) from error
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
@@ -176,10 +189,23 @@ def write_metrics(folder: RunFolder, row: dict[str, float | int | None]) -> None
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, str]]:
-    """Return the rows of the table of figures; none when there is no table."""
+    """Return the rows of the table of figures; none when there is no table.
+
+    Raises:
+        TrainingError: A row has no epoch: the file was changed by hand.
+    """
     if not folder.metrics.is_file():
         return []
-    return list(csv.DictReader(io.StringIO(folder.metrics.read_text(encoding="utf-8"))))
+    text = folder.metrics.read_text(encoding="utf-8-sig", errors="replace")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    for number, row in enumerate(rows, start=2):
+        if not (row.get("epoch") or "").isdecimal():
+            raise TrainingError(
+                f"{folder.metrics}: line {number} has epoch '{row.get('epoch')}', expected a whole"
+                " number",
+                hint="mend the line, or move the file away: training goes on without it",
+            )
+    return rows
 
 
 def write_summary(folder: RunFolder, summary: dict[str, Any]) -> None:

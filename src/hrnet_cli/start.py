@@ -40,9 +40,12 @@ class StartReport:
         """Return one line for people."""
         if not self.source:
             return "starting from fresh weights"
-        head = f"the head keeps {len(self.kept_keypoints)} keypoints of the same name"
-        if self.new_keypoints:
-            head += f" and learns {len(self.new_keypoints)} anew"
+        kept, new = len(self.kept_keypoints), len(self.new_keypoints)
+        head = f"the head keeps {kept} keypoints of the same name"
+        if new:
+            head += f" and learns {new} anew"
+        if not kept:
+            head = f"the head learns {new} keypoints anew"
         return f"starting from {self.source}: {self.loaded} tensors taken over; {head}"
 
 
@@ -51,7 +54,7 @@ def starting_spec(start: str, *, offline: bool = False) -> ModelSpec | None:
     if start in ("scratch", "imagenet"):
         return None
     path, spec = find_model(start, offline=offline)
-    return checkpoint.load_model(path, spec, allow_partial=True)[1]
+    return checkpoint.load_model(path, spec)[1]
 
 
 def starting_network(
@@ -71,7 +74,7 @@ def starting_network(
 
     Raises:
         ConfigError: There is no backbone of this width, or the model has another width.
-        WeightsError: The file cannot be had or read.
+        WeightsError: The file cannot be had or read, or does not hold what it says.
     """
     fresh = MODELS["hrnet"](model.width, len(schema))
     if model.start == "scratch":
@@ -87,7 +90,7 @@ def starting_network(
         return fresh, StartReport(
             f"ImageNet backbone {path.name}", sha256, count, (), schema.keypoints
         )
-    network, spec, report = checkpoint.load_model(path, spec, allow_partial=True)
+    network, spec, report = checkpoint.load_model(path, spec)
     if spec.width != model.width:
         raise ConfigError(
             f"'{source}' has width {spec.width}, but the run asks for width {model.width}",

@@ -74,9 +74,13 @@ def _open_val(
     config: DataConfig, folder: Path | None, on_note: Callable[[str], None]
 ) -> LabelledPeople | None:
     """Return what to measure on, None when the data set to learn from has no such part."""
+    if config.val.endswith(".json"):
+        try:  # Its photos mostly lie beside it, those of the training data elsewhere.
+            return open_dataset(config.val, split=config.val_split)
+        except InputError:
+            return open_dataset(config.val, split=config.val_split, folder=folder)
     if config.val:
-        own = None if config.val.endswith(".json") else folder
-        return open_dataset(config.val, split=config.val_split, folder=own)
+        return open_dataset(config.val, split=config.val_split, folder=folder)
     if config.train.endswith(".json"):
         on_note("nothing is measured: a .json file is one split; name another with --val")
         return None

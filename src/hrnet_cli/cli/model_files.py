@@ -69,9 +69,7 @@ def open_estimator(
     return estimator, path
 
 
-def find_detector(
-    name: str | None, *, offline: bool, quiet: bool
-) -> tuple[str, Path | None, bool]:
+def find_detector(name: str | None, *, offline: bool, quiet: bool) -> tuple[str, Path | None, bool]:
     """Return the name for the records, the file, and whether its hash is a listed one.
 
     Args:
