@@ -1,5 +1,6 @@
 """Which processor computes, and the seed of a run."""
 
+import os
 import random
 import re
 from pathlib import Path
@@ -30,6 +31,13 @@ def pick_device(name: str) -> str:
             hint="use --device auto to take the best one there is",
         )
     return name
+
+
+def processors() -> int:
+    """Return the number of processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def set_seed(seed: int) -> None:

@@ -1,6 +1,5 @@
 """A training run in progress: its parts, how they are put together, saved and restored."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader
 from hrnet_cli import optimisation
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.data.crops import CropBatch, CropDataset, EpochSampler, build_loader
-from hrnet_cli.device import pick_precision
+from hrnet_cli.device import pick_precision, processors
 from hrnet_cli.distributed import Team
 from hrnet_cli.errors import ConfigError, DeviceError, TrainingError
 from hrnet_cli.loss import loss_function
@@ -318,11 +317,12 @@ def _set_batch(run: Run) -> None:
     )
     workers = run.config.data.workers
     if workers < 0:
-        share = (os.cpu_count() or 1) // run.team.size
-        # On a CPU the network needs the cores itself; one reader works ahead.
-        workers = min(MOST_WORKERS, share) if run.device.startswith("cuda") else min(1, share - 1)
+        share = max(1, processors() // run.team.size)
+        # On a CPU the network needs all cores: a reader that takes one from it for a moment makes
+        # the other threads of the step wait, and costs far more than it saves.
+        workers = min(MOST_WORKERS, share) if run.device.startswith("cuda") else 0
     pin = run.device.startswith("cuda")
-    run.loader = build_loader(run.data, run.sampler, workers=max(0, workers), pin=pin)
+    run.loader = build_loader(run.data, run.sampler, workers=workers, pin=pin)
 
 
 def _average(network: nn.Module, config: TrainConfig) -> AveragedModel | None:

@@ -19,7 +19,7 @@ from hrnet_cli import checkpoint, optimisation, run_folder
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.data.crops import CropBatch
 from hrnet_cli.data.people import LabelledPeople, digest
-from hrnet_cli.device import pick_device, set_seed
+from hrnet_cli.device import pick_device, processors, set_seed
 from hrnet_cli.distributed import any_of, join_team, leave_team, mean_over
 from hrnet_cli.errors import DeviceError, TrainingError
 from hrnet_cli.measuring import measure
@@ -138,6 +138,8 @@ def train(
     if team.size > 1 and device == "cuda":
         device = f"cuda:{team.local_rank}"
         torch.cuda.set_device(device)
+    if team.size > 1 and device == "cpu":
+        torch.set_num_threads(max(1, processors() // team.size))
     tell = on_event if team.leads else lambda _event: None
     try:
         with StopRequest() as stop:

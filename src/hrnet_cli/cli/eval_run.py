@@ -23,6 +23,7 @@ from hrnet_cli.cli.eval_numbers import (
 )
 from hrnet_cli.cli.eval_options import (
     GT,
+    PEOPLE,
     REPORT,
     BoxesWanted,
     EvalOptions,
@@ -159,13 +160,20 @@ def _download(options: EvalOptions) -> None:
 
 def _open_people(options: EvalOptions) -> "LabelledPeople":
     from hrnet_cli.data import open_dataset
+    from hrnet_cli.data.names import describe_schema
 
-    return open_dataset(
-        options.dataset,
-        split=options.split,
-        folder=options.data,
-        on_note=_ignore if options.quiet else console.say,
+    notes: list[str] = []
+    people = open_dataset(
+        options.dataset, split=options.split, folder=options.data, on_note=notes.append
     )
+    if not options.quiet:
+        # What is taken for the keypoints is news only where the user brought them.
+        known = describe_schema(people) if options.dataset in PEOPLE else ()
+        for line in notes:
+            if line not in known:
+                console.say(line)
+        console.say(f"{people.name}: {len(people)} people in {len(people.photos)} photos")
+    return people
 
 
 def _find_sources(
