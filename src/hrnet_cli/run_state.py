@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from hrnet_cli import optimisation
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.data.crops import CropBatch, CropDataset, EpochSampler, build_loader
+from hrnet_cli.data.people import digest
 from hrnet_cli.device import pick_precision, processors
 from hrnet_cli.distributed import Team
 from hrnet_cli.errors import ConfigError, DeviceError, TrainingError
@@ -196,6 +197,7 @@ def capture(run: Run) -> dict[str, Any]:
         "config": config_to_toml(run.config),
         "keypoints": schema_to_dict(run.spec.schema),
         "batch": run.batch,
+        "labels": digest(run.data.people),
         "progress": asdict(run.progress),
         "network": run.network.state_dict(),
         "optimizer": run.optimizer.state_dict(),
@@ -206,8 +208,8 @@ def capture(run: Run) -> dict[str, Any]:
     }
 
 
-def restore(run: Run, state: dict[str, Any]) -> None:
-    """Bring a run to where a state was captured.
+def restore(run: Run, state: dict[str, Any]) -> bool:
+    """Bring a run to where a state was captured; return whether its labels are the same.
 
     Raises:
         TrainingError: The state is of another network, other keypoints or another batch.
@@ -241,6 +243,7 @@ def restore(run: Run, state: dict[str, Any]) -> None:
     if torch.cuda.is_available() and len(state["cuda_rng"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
     run.started = time.monotonic() - run.progress.seconds
+    return state.get("labels") == digest(run.data.people)
 
 
 def largest_batch(run: Run) -> int:

@@ -22,6 +22,7 @@ from hrnet_cli.data.people import LabelledPeople, digest
 from hrnet_cli.device import pick_device, processors, set_seed
 from hrnet_cli.distributed import any_of, join_team, leave_team, mean_over
 from hrnet_cli.errors import DeviceError, TrainingError
+from hrnet_cli.images import write_bytes_atomic
 from hrnet_cli.measuring import measure
 from hrnet_cli.pace import Pace
 from hrnet_cli.recipe import TrainConfig, config_to_toml
@@ -156,7 +157,9 @@ def train(
             run = build_run(config, spec, samples, network, team, device)
             run.progress.start = start
             if place.resume:
-                restore(run, run_folder.load_state(place.folder))
+                same_labels = restore(run, run_folder.load_state(place.folder))
+                if not same_labels:
+                    tell("the labels are not those the run was started with")
             loop = _Loop(run, data, place, stop, tell)
             _announce(loop)
             return _fit(loop)
@@ -208,7 +211,7 @@ def _announce(loop: _Loop) -> None:
             f" {progress.step} of its {run.epoch_steps} steps"
         )
     if run.team.leads:
-        loop.place.folder.config.write_text(config_to_toml(config), encoding="utf-8")
+        write_bytes_atomic(loop.place.folder.config, config_to_toml(config).encode())
 
 
 def _fit(loop: _Loop) -> TrainResult:

@@ -6,7 +6,7 @@ from pathlib import Path
 from hrnet_cli.data import open_dataset
 from hrnet_cli.data.names import can_mirror
 from hrnet_cli.data.people import LabelledPeople, join_people
-from hrnet_cli.errors import InputError
+from hrnet_cli.errors import ConfigError, InputError
 from hrnet_cli.recipe import DataConfig, TrainConfig
 from hrnet_cli.run_events import OnEvent
 from hrnet_cli.run_folder import open_run
@@ -86,6 +86,6 @@ def _open_val(
         return None
     try:
         return open_dataset(config.train, split=config.val_split, folder=folder)
-    except InputError as error:
+    except (InputError, ConfigError) as error:
         on_note(f"nothing is measured: {error.message}")
         return None

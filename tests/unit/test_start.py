@@ -139,8 +139,7 @@ def test_a_head_that_contradicts_the_names_of_its_file_is_refused(parent):
     for call in (starting_network, starting_spec):
         arguments = (config(parent), DOG) if call is starting_network else (str(parent),)
         message, _ = failure(WeightsError, ExitCode.WEIGHTS, call, *arguments)
-        assert str(parent) in message
-        assert "17 keypoints" in message
+        assert message == (f"{parent}: predicts 3 keypoints, but keypoint schema 'coco17' has 17")
 
 
 def test_a_file_without_a_head_is_refused(parent):

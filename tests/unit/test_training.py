@@ -267,6 +267,20 @@ def test_a_resumed_run_refuses_other_keypoints_and_batches(spots, tmp_path):
         run_in(tmp_path / "run", configure(other), resume=True)
 
 
+def test_a_resumed_run_says_when_the_labels_changed(spots, tmp_path):
+    run_in(tmp_path / "run", configure(spots, optimizer__epochs=1))
+    spots.write_text(spots.read_text().replace('"area": 3600.0', '"area": 3000.0'))
+    lines = []
+    run_in(tmp_path / "run", configure(spots), resume=True, on_event=lines.append)
+    assert "the labels are not those the run was started with" not in lines  # areas do not teach
+    changed = json.loads(spots.read_text())
+    changed["annotations"][0]["keypoints"][0] += 1
+    spots.write_text(json.dumps(changed))
+    config = configure(spots, optimizer__epochs=3)
+    run_in(tmp_path / "run", config, resume=True, on_event=lines.append)
+    assert "the labels are not those the run was started with" in lines
+
+
 def test_a_small_set_makes_one_batch(spots, tmp_path):
     result = run_in(tmp_path / "run", configure(spots, run__batch_size=128, optimizer__epochs=1))
     assert json.loads(result.folder.summary.read_text())["batch"] == 8

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from hrnet_cli.cli.options import check_choice, parse_size
@@ -99,6 +100,7 @@ def check_options(options: EvalOptions) -> None:
     parse_size(options.input_size)
     check_choice(options.evaluator, "--evaluator", EVALUATORS)
     check_choice(options.nms, "--nms", NMS)
+    _check_evaluator(options.evaluator)
     wanted = options.wanted
     if not wanted:
         raise UsageError("--boxes is empty, expected gt, detector or a file of boxes")
@@ -115,6 +117,15 @@ def check_options(options: EvalOptions) -> None:
                 f"--boxes names '{source.path}', which is no file; expected gt, detector or a file",
                 hint=f"paths start from the current folder, {Path.cwd()}",
             )
+
+
+def _check_evaluator(evaluator: str) -> None:
+    """Refuse an evaluator that is not installed before, and not after, hours of computing."""
+    if evaluator == "faster" and find_spec("faster_coco_eval") is None:
+        raise UsageError(
+            "--evaluator faster needs the package faster-coco-eval, which is not installed",
+            hint="pip install 'hrnet-cli[faster]', or leave --evaluator out: the numbers are equal",
+        )
 
 
 def _check_download(options: EvalOptions) -> None:

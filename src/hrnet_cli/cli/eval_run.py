@@ -105,6 +105,7 @@ def run(options: EvalOptions) -> None:
     extras = read_extras(options.dataset, options.split, options.data, people)
     sources, left_out = _find_sources(options, people)
     model = _open_model(options)
+    _make_folder(options.out)
     problems = _Problems(options.strict)
     columns: list[EvalColumn] = []
     for source in sources:
@@ -144,6 +145,16 @@ def _refuse_existing(options: EvalOptions) -> None:
             f"'{existing[0]}'{others} would be overwritten",
             hint="add --overwrite to replace, or name another folder with --out",
         )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the folder '{folder}': {error.strerror or error}",
+            hint="name another one with --out",
+        ) from error
 
 
 def _download(options: EvalOptions) -> None:
