@@ -70,11 +70,14 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     def average(
         averaged: Sequence[torch.Tensor], current: Sequence[torch.Tensor], count: torch.Tensor | int
     ) -> None:
-        updates = float(count)
+        # Counted on the processor: the count given lies on the device, and reading it would wait
+        # for all that the device still has to do.
+        updates = float(result.n_averaged)
         now = min(decay, (1 + updates) / (10 + updates))
         get_ema_multi_avg_fn(now)(list(averaged), list(current), count)
 
-    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    result = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    return result
 
 
 def freeze_statistics(network: nn.Module) -> None:

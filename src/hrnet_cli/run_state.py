@@ -19,15 +19,14 @@ from hrnet_cli.device import pick_precision, processors
 from hrnet_cli.distributed import Team
 from hrnet_cli.errors import ConfigError, DeviceError, TrainingError
 from hrnet_cli.loss import loss_function
+from hrnet_cli.memory import GB, cpu_bytes, fitting_on_cpu, free_bytes, largest_batch
 from hrnet_cli.pixels import normalise
 from hrnet_cli.recipe import TrainConfig, config_to_toml
 from hrnet_cli.schema import schema_from_dict, schema_to_dict
 from hrnet_cli.targets import encode
 
-# Share of a GPU's memory that the largest batch may fill, and the batches it is tried with.
-MEMORY_SHARE = 0.85
-TRIED_BATCHES = (8, 16)
-AUTO_BATCH_ON_CPU = 32
+# Smaller batches fit anywhere and are not worth a look.
+CHECKED_BATCH = 4
 MOST_WORKERS = 8
 
 
@@ -111,6 +110,11 @@ class Run:
         """Return the network that is measured and saved: the moving average where there is one."""
         return self.network if self.average is None else self.average.module
 
+    @property
+    def half(self) -> torch.dtype | None:
+        """Return the type of half-precision arithmetic, None in float32."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+
     def loss_of(self, batch: CropBatch) -> torch.Tensor:
         """Return the loss of a batch that lies on the device, ready to go backward."""
         pixels = normalise(batch.crops_BHW3, self.spec.mean_rgb, self.spec.std_rgb)
@@ -124,9 +128,8 @@ class Run:
             self.config.sigma,
         )
         weights = batch.weights_BK * in_frame
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         kind = self.device.split(":")[0]
-        with torch.autocast(kind, dtype=half, enabled=half is not None):
+        with torch.autocast(kind, dtype=self.half, enabled=self.half is not None):
             heatmaps = self.steps_network(pixels)
         return loss_function(self.config.optimizer.loss)(heatmaps, targets, weights)
 
@@ -246,56 +249,30 @@ def restore(run: Run, state: dict[str, Any]) -> bool:
     return state.get("labels") == digest(run.data.people)
 
 
-def largest_batch(run: Run) -> int:
-    """Return the largest batch of one process that a GPU's memory holds.
-
-    It measures the memory of a training step at two small batches and extends the line. The
-    gradients it leaves are cleared; weights and statistics do not change.
-
-    Raises:
-        DeviceError: Not even the smallest batch fits.
-    """
-    if not run.device.startswith("cuda"):
-        return AUTO_BATCH_ON_CPU
-    statistics = {name: tensor.clone() for name, tensor in run.network.named_buffers()}
-    try:
-        needs = [_memory_of_step(run, size) for size in TRIED_BATCHES]
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(
-            f"{run.device}: out of memory for a batch of {TRIED_BATCHES[-1]} people at"
-            f" {run.spec.input_hw[0]}x{run.spec.input_hw[1]}, width {run.spec.width}",
-            hint="a smaller --input or --width, or another --device",
-        ) from error
-    finally:
-        run.optimizer.zero_grad(set_to_none=True)
-        for name, tensor in run.network.named_buffers():
-            tensor.copy_(statistics[name])
-        torch.cuda.empty_cache()
-    small, large = TRIED_BATCHES
-    per_person = max(1.0, (needs[1] - needs[0]) / (large - small))
-    fixed = needs[0] - small * per_person
-    # Adam keeps two more numbers for each weight from the first step on.
-    fixed += 8 * sum(p.numel() for p in run.network.parameters())
-    total = torch.cuda.get_device_properties(run.device).total_memory
-    fits = int((MEMORY_SHARE * total - fixed) / per_person)
-    return max(small, fits - fits % small)
-
-
-def _memory_of_step(run: Run, size: int) -> int:
-    """Return the most bytes in use during a step of so many blank people."""
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(run.device)
-    height, width = run.spec.input_hw
-    keypoints = len(run.spec.schema)
-    blank = CropBatch(
-        torch.zeros(size, height, width, 3, dtype=torch.uint8),
-        torch.zeros(size, keypoints, 2),
-        torch.ones(size, keypoints),
-        torch.zeros(size, dtype=torch.int64),
-    )
+def fitting_batch(run: Run) -> int:
+    """Return the largest batch of all processes together that their memory holds."""
     run.set_training()
-    run.loss_of(blank.to(run.device)).backward()
-    return torch.cuda.max_memory_allocated(run.device)
+    return run.team.size * largest_batch(run.network, run.spec.input_hw, run.device, run.half)
+
+
+def _check_cpu_memory(run: Run, each: int) -> None:
+    """Refuse a batch that would fill the memory: the system would end the process unasked."""
+    run.set_training()
+    fits = fitting_on_cpu(run.network, run.spec.input_hw, run.half)
+    if each <= fits:
+        return
+    height, width = run.spec.input_hw
+    needed = each * cpu_bytes(run.network, run.spec.input_hw, run.half)
+    hint = (
+        f"--batch-size {fits * run.team.size} fits; the learning rate follows it"
+        if fits >= 1
+        else "a smaller --input or --width"
+    )
+    raise DeviceError(
+        f"a step of {each} people at {height}x{width}, width {run.spec.width}, needs about"
+        f" {needed / GB:.0f} GB of memory, {(free_bytes() or 0) / GB:.0f} GB are free",
+        hint=hint,
+    )
 
 
 def _set_batch(run: Run) -> None:
@@ -303,13 +280,15 @@ def _set_batch(run: Run) -> None:
     config = run.config.run
     asked = config.batch_size or run.config.official_batch
     if asked == -1:
-        asked = largest_batch(run) * run.team.size
+        asked = fitting_batch(run)
     if asked < run.team.size:
         raise ConfigError(
             f"a batch of {asked} cannot be shared by {run.team.size} processes",
             hint="a larger --batch-size or fewer --devices",
         )
     each = max(1, min(asked, len(run.data)) // run.team.size)
+    if run.device == "cpu" and each > CHECKED_BATCH:
+        _check_cpu_memory(run, each)
     run.batch = each * run.team.size
     run.sampler = EpochSampler(
         len(run.data),

@@ -29,7 +29,7 @@ from hrnet_cli.recipe import TrainConfig, config_to_toml
 from hrnet_cli.run_events import EpochReport, OnEvent, StepReport
 from hrnet_cli.run_folder import RunFolder
 from hrnet_cli.run_samples import build_samples
-from hrnet_cli.run_state import Run, build_run, capture, largest_batch, restore
+from hrnet_cli.run_state import Run, build_run, capture, fitting_batch, restore
 from hrnet_cli.start import starting_network
 from hrnet_cli.stopping import StopRequest
 
@@ -422,7 +422,7 @@ def _out_of_memory(run: Run, people: int) -> DeviceError:
     run.optimizer.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()
     try:
-        hint = f"--batch-size {largest_batch(run) * run.team.size} fits"
+        hint = f"--batch-size {fitting_batch(run)} fits"
     except DeviceError as error:
         hint = error.hint
     return DeviceError(

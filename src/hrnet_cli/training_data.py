@@ -56,7 +56,13 @@ def open_training_data(
     folder = Path(config.folder) if config.folder else None
     parts = [open_dataset(config.train, split=config.train_split, folder=folder, on_note=on_note)]
     parts += [
-        open_dataset(name, split=config.train_split, on_note=on_note) for name in config.extra
+        open_dataset(
+            name,
+            split=config.train_split,
+            folder=folder if name.endswith(".toml") else None,
+            on_note=on_note,
+        )
+        for name in config.extra
     ]
     people = join_people(parts)
     val = _open_val(config, folder, on_note)

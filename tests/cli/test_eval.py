@@ -404,10 +404,15 @@ def test_published_numbers_stand_beside_such_boxes_only(hrnet, monkeypatch):
     rows = table(result)
     assert rows["published (detector 56.4 AP, 5000 photos)"] == ["-", "0.760"]
     assert "is not comparable: it counts 5,000 photos, this run 3" in result.stderr
-    data = data_of(hrnet("--boxes", f"gt,{official}", "--json", "--overwrite"))
-    assert [column["published_AP"] for column in data["columns"]] == [None, 0.76]
-    assert data["columns"][0]["published"] is None
+    others = write_detections("others.json")
+    data = data_of(hrnet("--boxes", f"gt,{official},{others}", "--json", "--overwrite"))
+    assert [column["published_AP"] for column in data["columns"]] == [None, 0.76, None]
+    assert [column["published"] is None for column in data["columns"]] == [True, False, True]
     assert data["columns"][1]["published"]["photos"] == 5000
+    # Nor do such boxes on other photos.
+    elsewhere = ["--dataset", f"data/coco/{VAL}", "--data", "data/coco/val2017"]
+    data = data_of(hrnet(*elsewhere, "--boxes", official, "--json", "--overwrite"))
+    assert data["columns"][0]["published_AP"] is None
     # Boxes of another origin have no published number beside them, only a line.
     result = hrnet("--boxes", "gt", "--overwrite")
     assert "published (" not in result.stdout
@@ -498,13 +503,12 @@ def test_download_that_cannot_be_had(hrnet, monkeypatch, free_port):
     assert "fetch it by hand to 'there/downloads/annotations_trainval2017.zip'" in result.stderr
 
 
-def test_nobody_labelled_is_no_error(hrnet):
+def test_photos_with_nobody_labelled_are_no_error(hrnet):
     path = write_coco()
     document = json.loads(path.read_text())
-    for annotation in document["annotations"]:
-        annotation |= {"keypoints": [0] * 51, "num_keypoints": 0}
+    document["annotations"][0] |= {"keypoints": [0] * 51, "num_keypoints": 0}
     path.write_text(json.dumps(document))
-    result = hrnet("--split", "val2017", "--boxes", "gt")
+    result = hrnet("--split", "val2017", "--boxes", "gt", "--photos", 1)
     rows = table(result)
     assert rows["AP"] == rows["PCK_torso"] == rows["ms per person"] == ["-"]
     assert "gt: AP: no labelled person with keypoints in these photos" in result.stderr

@@ -88,8 +88,10 @@ def test_doubled_people_leave_the_loss_as_it_is(name):
 @pytest.mark.parametrize("error", [2.0**-13, 2.0**9])
 def test_half_heatmaps_are_compared_in_single_precision(name, dtype, error):
     heatmaps = torch.full((2, 17, 6, 4), error, dtype=dtype, requires_grad=True)
-    loss = loss_function(name)(heatmaps, torch.zeros(2, 17, 6, 4), torch.ones(2, 17))
+    targets = torch.zeros(2, 17, 6, 4)
+    loss = loss_function(name)(heatmaps, targets, torch.ones(2, 17))
     loss.backward()
+    assert loss_function(name)(heatmaps, targets.to(dtype), torch.ones(2, 17)) == loss
     half = 1 if name == "keypoint-mse" else 0.5
     assert loss.dtype == torch.float32
     assert loss.item() == half * error**2

@@ -183,6 +183,16 @@ def test_a_restored_average_goes_on_where_it_was():
     assert values(parted) == values(whole)
 
 
+def test_an_update_does_not_wait_for_the_device():
+    """On a GPU the count comes as a tensor there; reading it would stop the run at every step."""
+    average = moving_average(network_with(1.0), decay=0.9)
+    assert average.n_averaged.device.type == "cpu"
+    held = [torch.zeros(1)]
+    with torch.no_grad():
+        average.multi_avg_fn(held, [torch.ones(1)], torch.empty((), device="meta"))
+    assert held[0].item() == pytest.approx(0.9)  # decay 1 / 10 before the first update
+
+
 def test_an_average_of_a_whole_network_can_be_measured_and_saved():
     torch.manual_seed(0)
     network = HRNet(4, 3)

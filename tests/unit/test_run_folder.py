@@ -188,6 +188,15 @@ def test_a_state_is_safe_on_the_disk_before_it_takes_its_name(folder, monkeypatc
     assert seen == [False]
 
 
+def test_a_new_state_takes_the_place_of_the_old_one_at_once(folder):
+    """Who reads the old file while the new one comes reads it to its end."""
+    save_state(folder, STATE)
+    with folder.state.open("rb") as reader:
+        save_state(folder, {**STATE, "batch": 9})
+        assert torch.load(reader, weights_only=True)["batch"] == 8
+    assert load_state(folder)["batch"] == 9
+
+
 DAMAGED = "not readable as the state of a run: damaged, cut short or another kind of file"
 
 

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
-from hrnet_cli import run_folder
+from hrnet_cli import memory, run_folder
 from hrnet_cli.checkpoint import load_model
 from hrnet_cli.distributed import Team, join_team, leave_team
 from hrnet_cli.errors import ConfigError, DeviceError, InputError, TrainingError
+from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.recipe import load_config
 from hrnet_cli.run_events import EpochReport, StepReport
 from hrnet_cli.run_folder import open_run
@@ -283,4 +284,32 @@ def test_a_resumed_run_says_when_the_labels_changed(spots, tmp_path):
 
 def test_a_small_set_makes_one_batch(spots, tmp_path):
     result = run_in(tmp_path / "run", configure(spots, run__batch_size=128, optimizer__epochs=1))
+    assert json.loads(result.folder.summary.read_text())["batch"] == 8
+
+
+def test_a_batch_that_fills_the_memory_is_refused(spots, tmp_path, monkeypatch):
+    monkeypatch.setattr("hrnet_cli.memory.free_bytes", lambda: 60_000_000)
+    config = configure(spots, run__batch_size=8)
+    with pytest.raises(DeviceError, match=r"a step of 8 people at 64x64, width 4, needs") as caught:
+        run_in(tmp_path / "run", config)
+    assert "--batch-size" in caught.value.hint
+    assert caught.value.exit_code == 6
+
+
+def test_the_memory_of_a_step_is_about_what_it_takes():
+    network = HRNet(8, 3).train()
+    statistics = {name: tensor.clone() for name, tensor in network.named_buffers()}
+    small = memory.cpu_bytes(network, (64, 64), None)
+    large = memory.cpu_bytes(network, (128, 64), None)
+    # Feature maps make it up, and they grow with the crop.
+    assert large == pytest.approx(2 * small, rel=0.02)
+    # Stem alone: its first convolution keeps 64 x 32 x 32 floats, and batch norm and ReLU as many.
+    assert small > 3 * 64 * 32 * 32 * 4
+    assert all(torch.equal(statistics[name], t) for name, t in network.named_buffers())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_auto_batch_on_a_cpu_is_no_larger_than_pays(spots, tmp_path):
+    config = configure(spots, run__batch_size=-1, optimizer__epochs=1)
+    result = run_in(tmp_path / "run", config)
     assert json.loads(result.folder.summary.read_text())["batch"] == 8

@@ -80,6 +80,11 @@ def test_one_set_whose_names_cannot_be_mirrored_keeps_all_from_it(spots, tmp_pat
     names = ["kpt_0", "kpt_1", "kpt_2"]
     numbered = write_spots(tmp_path / "numbered", names=names)
     assert not opened(train=str(numbered))[0].mirrors
+    file = tmp_path / "numbered" / "my.toml"
+    schema = f"{{keypoints = {names}, flip_pairs = [['kpt_0', 'kpt_1']]}}"
+    file.write_text(f'schema = {schema}\ntrain = {{annotations = "spots.json"}}\n')
+    assert opened(train=str(file))[0].mirrors
+    assert not opened(train=str(file), extra=(str(numbered),))[0].mirrors
     alone = write_spots(tmp_path / "alone", names=["left_spot", "tail", "nose"])
     assert not opened(train=str(alone))[0].mirrors
     assert opened(train=str(spots), extra=(str(spots),))[0].mirrors

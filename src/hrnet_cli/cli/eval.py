@@ -21,7 +21,7 @@ EXAMPLES = """Examples:
 
 \b
   hrnet eval --split val2017
-  hrnet eval --dataset hands.json --data photos/ --model runs/hands/best.safetensors
+  hrnet eval --dataset hands.json --data photos/ --model best.safetensors
 """
 
 
@@ -67,7 +67,7 @@ def eval_(
         ),
     ] = None,
     class_: Annotated[
-        str, typer.Option("--class", help="Class to box, by the name the detector has for it.")
+        str, typer.Option("--class", help="Class to box, by the detector's name for it.")
     ] = "person",
     person_threshold: Annotated[
         float,
