@@ -56,7 +56,7 @@ def main() -> None:
     default = os.environ.get("HRNET_TEST_DATA", "data")
     parser.add_argument("--data", type=Path, default=Path(default) / "coco-mini")
     parser.add_argument("--out", type=Path, default=Path("hrnet-out/learning-proof"))
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=500)
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)

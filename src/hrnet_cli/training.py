@@ -352,7 +352,11 @@ def _measure(loop: _Loop) -> dict[str, float]:
     if run.team.leads:
         _save(loop)  # The epoch's last step is done: a stop while measuring must not lose it.
     folder = loop.place.folder.samples
-    return measure(run, val, folder, mirrors=loop.data.mirrors, stop=loop.stop)
+    try:
+        return measure(run, val, folder, mirrors=loop.data.mirrors, stop=loop.stop)
+    except KeyboardInterrupt:
+        _say_stopped(loop)
+        raise
 
 
 def _finish_epoch(loop: _Loop, last: StepReport, metrics: dict[str, float]) -> bool:
@@ -404,12 +408,17 @@ def _save_or_stop(loop: _Loop) -> None:
         run.progress.seconds = time.monotonic() - run.started
         _save(loop)
     if stopping:
-        loop.on_event(
-            f"stopped in epoch {run.progress.epoch + 1} after step {run.progress.step}; its state"
-            f" is saved, go on with --resume --out {loop.place.folder.path}"
-        )
+        _say_stopped(loop)
         run.team.meet("the stop")
         raise KeyboardInterrupt
+
+
+def _say_stopped(loop: _Loop) -> None:
+    progress = loop.run.progress
+    loop.on_event(
+        f"stopped in epoch {progress.epoch + 1} after step {progress.step}; its state is saved, go"
+        f" on with --resume --out {loop.place.folder.path}"
+    )
 
 
 def _save(loop: _Loop) -> None:
