@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from fakes import SpotNetwork, photo_with_spots
 from hrnet_cli import checkpoint, coco_metrics, evaluation, runtimes, weights
-from hrnet_cli.cli import app, eval_numbers, eval_options
+from hrnet_cli.cli import app, console, eval_numbers, eval_options
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.data import fetching
 from hrnet_cli.data.opening import LAYOUTS
@@ -378,6 +379,23 @@ def test_model_and_data_set_must_have_the_same_keypoints(hrnet):
     write_coco()
     result = hrnet("--boxes", "gt", schema="hand21", code=ExitCode.CONFIG)
     assert "model 'tiny-hand21' has 21 keypoints" in result.stderr
+
+
+def test_the_numbers_are_printed_though_the_page_cannot_be_written(hrnet):
+    write_coco()
+    Path("out/report.html").mkdir(parents=True)
+    result = hrnet("--boxes", "gt", "--out", "out", "--overwrite", code=ExitCode.OUTPUT)
+    assert table(result)["AP"] == ["1.000"]
+    assert result.stderr.splitlines()[-3].endswith("wrote out/results-gt.json")
+    assert "error: cannot write 'out/report.html'" in result.stderr
+
+
+def test_bars_on_a_terminal(hrnet, monkeypatch):
+    err = Console(stderr=True, force_terminal=True, width=100)
+    monkeypatch.setattr(console, "err", lambda: err)
+    write_coco()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", hrnet("--boxes", "gt").stderr)
+    assert re.search(r"boxes gt \S+ 3/3 photos", shown)
 
 
 def test_quiet_says_nothing_but_the_table(hrnet):

@@ -57,7 +57,7 @@ def test_a_run_says_what_it_does_and_leaves_a_model_that_detects(spots, tmp_path
     )
     assert found.exit_code == 0, found.stderr
     record = json.loads((tmp_path / "found" / "poses.jsonl").read_text())
-    assert [k["name"] for k in record["people"][0]["keypoints"]] == [
+    assert record["keypoint_names"] == [
         "left_spot", "right_spot", "middle_spot",
     ]  # fmt: skip
 

@@ -70,6 +70,14 @@ def test_further_data_sets_are_learnt_from_together(spots, tmp_path):
     assert all(data.people.photo_path(photo).is_file() for photo in data.people.photo_of_N)
 
 
+def test_a_further_data_set_file_is_relative_to_the_folder_as_the_first_is(spots, tmp_path):
+    files = tmp_path / "files"
+    files.mkdir()
+    file = write_toml(files, "train", annotations="spots/spots.json")
+    data, _ = opened(train=file, extra=(file,), folder=str(tmp_path))
+    assert len(data.people) == 3 + 3
+
+
 def test_further_data_sets_of_other_keypoints_are_refused(spots, other):
     error = failure(InputError, train=str(spots), extra=(str(other),))
     assert "has other keypoints than" in error.message

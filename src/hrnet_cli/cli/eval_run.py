@@ -3,8 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from hrnet_cli.cli.eval_options import (
     EvalOptions,
     check_options,
 )
+from hrnet_cli.cli.eval_progress import photo_bar, transfer_bar
 from hrnet_cli.cli.eval_table import Evaluation, print_evaluation, published_elsewhere
 from hrnet_cli.cli.model_files import find_detector, open_estimator
 from hrnet_cli.errors import ExitCode, InputError, OutputError, WeightsError
@@ -36,7 +36,6 @@ from hrnet_cli.errors import ExitCode, InputError, OutputError, WeightsError
 if TYPE_CHECKING:
     from hrnet_cli.config import WeightsEntry
     from hrnet_cli.data.people import LabelledPeople
-    from hrnet_cli.download import Progress
     from hrnet_cli.estimator import PoseEstimator
     from hrnet_cli.evaluation import EvalColumn, EvalReport, EvalSettings
     from hrnet_cli.predictions import BoxSource
@@ -130,7 +129,13 @@ def run(options: EvalOptions) -> None:
         written=tuple(str(options.out / name) for name in names),
         seconds=time.perf_counter() - started,
     )
-    _write_page(options, people, evaluation)
+    try:
+        _write_page(options, people, evaluation)
+    except OutputError:
+        # What took hours to compute is said all the same.
+        evaluation = replace(evaluation, written=evaluation.written[:-1])
+        print_evaluation(evaluation, json=options.json, quiet=options.quiet)
+        raise
     print_evaluation(evaluation, json=options.json, quiet=options.quiet)
     if problems.errors:
         raise typer.Exit(ExitCode.INPUT)
@@ -161,7 +166,7 @@ def _download(options: EvalOptions) -> None:
     from hrnet_cli.data.fetching import fetch_val2017
     from hrnet_cli.data.opening import LAYOUTS
 
-    with _transfer_bar(options) as on_progress:
+    with transfer_bar(quiet=options.quiet) as on_progress:
         fetch_val2017(
             options.data or Path(LAYOUTS["coco"].folder),
             on_step=_ignore if options.quiet else console.say,
@@ -259,7 +264,7 @@ def _measure(
     from hrnet_cli.evaluation import score
     from hrnet_cli.predictions import predict
 
-    with _photo_bar(source.wanted.name, options) as on_progress:
+    with photo_bar(f"boxes {source.wanted.name}", quiet=options.quiet) as on_progress:
         predictions = predict(
             model.estimator,
             people,
@@ -359,43 +364,3 @@ def _write_page(options: EvalOptions, people: "LabelledPeople", evaluation: Eval
 
 def _ignore(_line: str) -> None:
     """Take a note and say nothing."""
-
-
-@contextmanager
-def _photo_bar(title: str, options: EvalOptions) -> "Iterator[Callable[[int, int], None] | None]":
-    """Show a bar while photos are looked at, on a terminal only."""
-    if options.quiet or not console.err().is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("photos"),
-        Remaining(),
-    )
-    with Progress(*columns, console=console.err(), transient=True) as bar:
-        task = bar.add_task(f"boxes {title}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _transfer_bar(options: EvalOptions) -> "Iterator[Callable[[str], Progress | None]]":
-    """Show a bar for each transfer, on a terminal only."""
-    if options.quiet or not console.err().is_terminal:
-        yield lambda _title: None
-        return
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Bar(*columns, TransferSpeedColumn(), console=console.err(), transient=True) as bar:
-
-        def start(title: str) -> "Progress":
-            task = bar.add_task(title, total=None)
-            return lambda done, total: bar.update(task, completed=done, total=total)
-
-        yield start
