@@ -43,7 +43,7 @@ class Pace:
             step=progress.step,
             steps=run.epoch_steps,
             loss=progress.loss_sum / max(1, progress.step),
-            learning_rate=run.config.learning_rate(run.batch)
+            learning_rate=run.config.learning_rate(run.rated_batch)
             * optimisation.rate_factor(run.config.optimizer, max(0, done - 1), run.epoch_steps),
             people_per_step=run.batch,
             samples_per_s=(progress.samples - self._samples) / taken,

@@ -73,6 +73,8 @@ class Run:
         sampler: Their order.
         loader: Reads them.
         batch: People in a step over all processes.
+        rated_batch: Batch that the learning rate is scaled to: the one asked for, also where
+            there are fewer people than that and a step takes them all.
         network: The network itself.
         steps_network: What training steps call: the network, compiled or in charge of the
             exchange of gradients where there is one.
@@ -92,6 +94,7 @@ class Run:
     sampler: EpochSampler
     loader: "DataLoader[CropBatch]"
     batch: int
+    rated_batch: int
     network: nn.Module
     steps_network: Callable[[torch.Tensor], torch.Tensor]
     optimizer: torch.optim.Optimizer
@@ -182,6 +185,7 @@ def build_run(
         sampler=EpochSampler(len(data), batch_size=1, seed=0),
         loader=DataLoader(data),
         batch=0,
+        rated_batch=0,
         network=network,
         steps_network=steps_network,
         optimizer=optimisation.build_optimizer(network, config),
@@ -286,6 +290,7 @@ def _set_batch(run: Run) -> None:
             f"a batch of {asked} cannot be shared by {run.team.size} processes",
             hint="a larger --batch-size or fewer --devices",
         )
+    run.rated_batch = asked
     each = max(1, min(asked, len(run.data)) // run.team.size)
     if run.device == "cpu" and each > CHECKED_BATCH:
         _check_cpu_memory(run, each)

@@ -190,7 +190,7 @@ def _announce(loop: _Loop) -> None:
     """Say what the run is, and write down its configuration."""
     run, config = loop.run, loop.run.config
     loop.on_event(run.progress.start)
-    rate, planned = config.learning_rate(run.batch), config.optimizer.learning_rate
+    rate, planned = config.learning_rate(run.rated_batch), config.optimizer.learning_rate
     many = f"{run.team.size} x " if run.team.size > 1 else ""
     loop.on_event(
         f"{len(run.data)} people, {run.epoch_steps} steps of {run.batch} an epoch, on"
@@ -309,7 +309,7 @@ def _train_epoch(loop: _Loop) -> StepReport:
 def _step(run: Run, batch: CropBatch) -> torch.Tensor:
     """Move the weights once and return the loss of this process's share of the batch."""
     done = run.progress.epoch * run.epoch_steps + run.progress.step
-    optimisation.set_rates(run.optimizer, run.config, run.batch, done, run.epoch_steps)
+    optimisation.set_rates(run.optimizer, run.config, run.rated_batch, done, run.epoch_steps)
     run.optimizer.zero_grad(set_to_none=True)
     try:
         loss = run.loss_of(batch.to(run.device, non_blocking=True))

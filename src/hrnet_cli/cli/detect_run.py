@@ -20,9 +20,9 @@ from hrnet_cli.cli.detect_report import (
     say_skipped,
     say_summary,
 )
-from hrnet_cli.cli.options import parse_size
-from hrnet_cli.detectors import DETECTORS, Detector, DetectorSettings, open_detector
-from hrnet_cli.errors import ExitCode, InputError, OutputError, WeightsError
+from hrnet_cli.cli.model_files import find_detector, open_estimator
+from hrnet_cli.detectors import Detector, DetectorSettings, open_detector
+from hrnet_cli.errors import ExitCode, InputError, OutputError
 from hrnet_cli.sinks import (
     RunInfo,
     Sink,
@@ -79,7 +79,7 @@ def _detect(
 
     # The cheap look-up goes first: a misspelt detector is not found out after a download.
     open_found_detector = _prepare_detector(options, plan)
-    estimator = _open_estimator(options)
+    estimator, _ = open_estimator(options, keep_heatmaps="heatmap" in options.parts)
     detector = open_found_detector()
     clock = estimator.clock
     written: list[str] = []
@@ -156,33 +156,6 @@ def _say_plan(plan: "SourcePlan", options: DetectOptions) -> None:
         typer.echo(os.fsencode(line))
 
 
-def _open_estimator(options: DetectOptions) -> "PoseEstimator":
-    from hrnet_cli.estimator import ModelHints, build_estimator, find_model
-
-    path, spec = find_model(
-        options.model,
-        offline=options.offline,
-        hints=ModelHints(parse_size(options.input_size), options.codec, options.keypoint_schema),
-        on_warning=console.say_warning,
-        on_progress=_fetch_announcer("pose model", options),
-    )
-    estimator = build_estimator(
-        path,
-        spec,
-        device=options.device,
-        batch_size=options.batch_size,
-        flip_test=options.flip_test,
-        keep_heatmaps="heatmap" in options.parts,
-    )
-    if not options.quiet:
-        height, width = estimator.spec.input_hw
-        console.say(
-            f"model {estimator.spec.name}: {len(estimator.spec.schema)} keypoints"
-            f" ({estimator.spec.schema.name}), input {height}x{width}, {estimator.load_summary}"
-        )
-    return estimator
-
-
 def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[], Detector]:
     """Find the detector's file, and return what opens it."""
     if options.boxes is not None:
@@ -211,53 +184,12 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
         max_people=defaults.max_people if options.max_people is None else options.max_people,
         device=pick_device(options.device),
     )
-    name, path, trusted = _find_detector(options)
+    name, path, trusted = find_detector(
+        options.detector, offline=options.offline, quiet=options.quiet
+    )
     return lambda: open_detector(
         name, path, settings, trusted=trusted, on_warning=console.say_warning
     )
-
-
-def _find_detector(options: DetectOptions) -> tuple[str, Path | None, bool]:
-    """Return the name for the records, the file, and whether its hash is a listed one."""
-    from hrnet_cli import weights
-
-    name = options.detector or weights.DEFAULT_DETECTOR
-    if name == "whole-image":
-        return name, None, True
-    path = Path(name)
-    # A folder that happens to have the name of a detector is not meant.
-    if path.is_file() or path.name.endswith("_openvino_model"):
-        return path.stem, path, weights.is_listed_detector(path)
-    entry = weights.find_entry(name)
-    if entry.kind != "detector":
-        raise WeightsError(
-            f"'{name}' is a {entry.kind} model, expected a detector",
-            hint=f"one of: {', '.join(DETECTORS)}, or a name of hrnet download-weights --list",
-        )
-    try:
-        found = weights.fetch(
-            entry, offline=options.offline, on_progress=_fetch_announcer("detector", options)
-        )
-    except weights.UnreachableError as error:
-        raise WeightsError(
-            error.message,
-            hint="bring boxes of your own with --boxes FILE, a detector with --detector FILE, or"
-            " take each photo as one person with --detector whole-image",
-        ) from error
-    return entry.name, found, True
-
-
-def _fetch_announcer(what: str, options: DetectOptions) -> Callable[[int, int | None], None]:
-    """Return a callback that says once that a download began, and how large it is."""
-    said: list[bool] = []
-
-    def on_progress(_done: int, total: int | None) -> None:
-        if not said and not options.quiet:
-            size = f", {total / 1e6:.0f} MB" if total else ""
-            console.say(f"downloading the {what}{size} ...")
-        said.append(True)
-
-    return on_progress
 
 
 def _open_sinks(
