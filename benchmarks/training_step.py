@@ -1,8 +1,8 @@
 """People a second of a training step: as the official code trains, and as `hrnet train` does.
 
-Official: float32, channels first, Adam over all parameters, the loss keypoint by keypoint, targets and
-normalised pixels made beforehand on the CPU. Ours: what `hrnet train` runs, from uint8 crops on.
-Both on one device, in turn; medians. W32 at 256x192 unless said otherwise.
+Official: float32, channels first, Adam over all parameters, the loss keypoint by keypoint; targets
+and normalised pixels are made beforehand. Ours: what `hrnet train` runs, from uint8 crops on. Both
+on one device, in turn; medians. W32 at 256x192 unless said otherwise.
 
     python benchmarks/training_step.py [--device cuda --batch 128 --precision auto]
 """

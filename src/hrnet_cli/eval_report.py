@@ -11,7 +11,7 @@ from hrnet_cli.charts import Axis, Bars, Chart, Series, bar_chart, histogram, li
 from hrnet_cli.coco_metrics import OKS_THRESHOLDS_T, RECALLS_R, STATS
 from hrnet_cli.data.people import LabelledPeople
 from hrnet_cli.errors import InputError
-from hrnet_cli.evaluation import EvalColumn, EvalReport
+from hrnet_cli.evaluation import EvalColumn, EvalReport, EvalSettings
 from hrnet_cli.images import read_image, write_bytes_atomic
 from hrnet_cli.person_pictures import PersonCase, draw_case, small_jpeg
 
@@ -124,6 +124,11 @@ def compare(report: EvalReport, column: EvalColumn, published: PublishedNumber |
         reasons.append(f"it counts {published.photos:,} photos, this run {photos:,}")
     if not report.flip_test:
         reasons.append("it was measured with the flip test, this run without")
+    official = EvalSettings()
+    for key in ("nms", "oks_threshold", "keypoint_threshold"):
+        ours, theirs = getattr(report.settings, key), getattr(official, key)
+        if ours != theirs:
+            reasons.append(f"its {key} is {theirs}, that of this run {ours}")
     start = (
         f"{name}: the published {column.published_AP:.3f} ({published.what}; {published.source})"
     )

@@ -334,6 +334,12 @@ def test_published_number_is_compared_only_with_its_like(report, published, flip
     assert expected in compare(report, report.columns[0], published)
 
 
+def test_a_number_with_other_settings_is_not_its_like(report):
+    soft = replace(report, settings=EvalSettings(nms="soft", resamples=0))
+    column = replace(report.columns[0], published_AP=0.6)
+    assert "its nms is hard, that of this run soft" in compare(soft, column, PUBLISHED)
+
+
 @pytest.mark.parametrize(("AP", "where"), [(0.6, "inside"), (0.9, "outside")])
 def test_published_number_lies_inside_or_outside_the_interval(report, AP, where):
     column = replace(report.columns[0], published_AP=AP, AP_interval=(0.5, 0.7))
