@@ -13,7 +13,8 @@ from hrnet_cli.data.people import LabelledPeople
 from hrnet_cli.errors import InputError
 from hrnet_cli.evaluation import EvalColumn, EvalReport, EvalSettings
 from hrnet_cli.images import read_image, write_bytes_atomic
-from hrnet_cli.person_pictures import PersonCase, draw_case, small_jpeg
+from hrnet_cli.person_pictures import draw_case, small_jpeg
+from hrnet_cli.run_pictures import case_of
 
 WORST = 24
 # The curves that are drawn; between them lie seven more OKS thresholds.
@@ -335,14 +336,7 @@ def _person(column: EvalColumn, people: LabelledPeople, at: int) -> str:
     width, height = people.boxes_N4[person, 2:].tolist()
     words = f"{file}, person {people.ids_N[person]}, box {width:.0f}x{height:.0f} pixels"
     words += "" if has_pose else ", no pose"
-    case = PersonCase(
-        box_xywh=people.boxes_N4[person],
-        true_K2=people.keypoints_NK2[person],
-        visible_K=people.visible_NK[person],
-        predicted_K2=scored.keypoints_CK2[at] if has_pose else None,
-        scores_K=scored.scores_CK[at] if has_pose else None,
-        schema=people.schema,
-    )
+    case = case_of(people, scored, int(at))
     try:
         path = people.photo_path(int(people.photo_of_N[person]))
         image_HW3, _ = read_image(path, apply_orientation=False)

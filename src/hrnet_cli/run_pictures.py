@@ -1,4 +1,4 @@
-"""Sample predictions of a training run, drawn at each measurement: the same people every time."""
+"""People that were measured, as pictures: samples of a training run, the same people every time."""
 
 from pathlib import Path
 
@@ -9,6 +9,20 @@ from hrnet_cli.errors import InputError
 from hrnet_cli.images import read_image, write_image
 from hrnet_cli.person_metrics import PeopleScores
 from hrnet_cli.person_pictures import PersonCase, draw_case
+
+
+def case_of(people: LabelledPeople, scored: PeopleScores, position: int) -> PersonCase:
+    """Return a person that was measured, by position in ``scored``, as it can be drawn."""
+    person = int(scored.person_C[position])
+    found = scored.pose_C[position] >= 0
+    return PersonCase(
+        box_xywh=people.boxes_N4[person],
+        true_K2=people.keypoints_NK2[person],
+        visible_K=people.visible_NK[person],
+        predicted_K2=scored.keypoints_CK2[position] if found else None,
+        scores_K=scored.scores_CK[position] if found else None,
+        schema=people.schema,
+    )
 
 
 def write_samples(
@@ -26,15 +40,7 @@ def write_samples(
     chosen = np.linspace(0, len(scored) - 1, min(count, len(scored))).astype(int)
     for number, position in enumerate(chosen.tolist(), 1):
         person = int(scored.person_C[position])
-        found = scored.pose_C[position] >= 0
-        case = PersonCase(
-            people.boxes_N4[person],
-            people.keypoints_NK2[person],
-            people.visible_NK[person],
-            scored.keypoints_CK2[position] if found else None,
-            scored.scores_CK[position] if found else None,
-            people.schema,
-        )
+        case = case_of(people, scored, position)
         photo = people.photo_path(int(people.photo_of_N[person]))
         try:
             image_HW3, _ = read_image(photo, apply_orientation=False)

@@ -137,7 +137,7 @@ def test_two_devices_are_two_processes(spots, tmp_path):
         (["--from", "hrnet-w32"], 2, "--from and --from-scratch contradict each other"),
         (["--auto-batch"], 2, "--batch-size and --auto-batch contradict each other"),
         (["--resume"], 3, "holds no state to resume"),
-        (["--config", "offical"], 5, "did you mean 'official'?"),
+        (["--config", "offizial"], 5, "did you mean 'official'?"),
         (["--codec", "drak"], 5, "did you mean 'dark'?"),
         (["--device", "cpu:3"], 6, "device 'cpu:3' is not known"),
         (["--precision", "fp16"], 6, "fp16 training needs CUDA"),

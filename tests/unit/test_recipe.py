@@ -145,7 +145,7 @@ def test_an_empty_file_is_the_default_recipe(tmp_path):
 
 
 def test_an_unknown_recipe():
-    message, hint = failure("offical")
+    message, hint = failure("offizial")
     assert message == (
         f"recipe 'offical' is not known; expected {', '.join(RECIPES)} or a .toml file"
     )
