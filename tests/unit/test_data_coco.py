@@ -468,7 +468,7 @@ class TestDatasetFile:
     @pytest.mark.parametrize(
         ("text", "message", "hint"),
         [
-            ("tra1n = 5", "unknown key 'trian'", "did you mean 'train'?"),
+            ("tra1n = 5", "unknown key 'tra1n'", "did you mean 'train'?"),
             ("name = 5\n" + TRAIN, "name is 5, expected a text", ""),
             ("", "has no split, expected train, val or test", "annotations ="),
             ("train = 5", "train is 5, expected a table", "photos ="),
