@@ -204,6 +204,12 @@ def _announce(loop: _Loop) -> None:
             f"weight decay {config.optimizer.weight_decay:g}: the official recipe has none, and"
             " with Adam it has cost others most of their AP"
         )
+    first = min(config.optimizer.milestones, default=0)
+    if config.optimizer.schedule == "steps" and first >= config.optimizer.epochs:
+        loop.on_event(
+            f"the learning rate never steps down: its first milestone is {first} epochs, the run"
+            f" has {config.optimizer.epochs}; --schedule cosine fits any length"
+        )
     if loop.place.resume:
         progress = run.progress
         loop.on_event(

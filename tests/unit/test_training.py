@@ -282,6 +282,16 @@ def test_a_resumed_run_says_when_the_labels_changed(spots, tmp_path):
     assert "the labels are not those the run was started with" in lines
 
 
+def test_a_schedule_that_never_steps_is_said(spots, tmp_path):
+    lines = []
+    run_in(tmp_path / "run", configure(spots, optimizer__epochs=1), on_event=lines.append)
+    assert any("its first milestone is 170 epochs, the run has 1" in str(line) for line in lines)
+    lines.clear()
+    config = configure(spots, optimizer__epochs=1, optimizer__schedule="cosine")
+    run_in(tmp_path / "cosine", config, on_event=lines.append)
+    assert not any("milestone" in str(line) for line in lines)
+
+
 def test_a_small_set_makes_one_batch(spots, tmp_path):
     result = run_in(tmp_path / "run", configure(spots, run__batch_size=128, optimizer__epochs=1))
     assert json.loads(result.folder.summary.read_text())["batch"] == 8
