@@ -36,6 +36,8 @@ from hrnet_cli.stopping import StopRequest
 # On a GPU, reading the loss after every step would make it wait for the processor.
 CUDA_STEPS_BETWEEN_CHECKS = 20
 NAMES_SHOWN = 4
+# Four photos of hands took some 400 steps to be found again (width 16, 128x96).
+FEW_STEPS = 400
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,9 @@ def _announce(loop: _Loop) -> None:
             f"weight decay {config.optimizer.weight_decay:g}: the official recipe has none, and"
             " with Adam it has cost others most of their AP"
         )
+    steps = config.optimizer.epochs * run.epoch_steps
+    if steps < FEW_STEPS:
+        loop.on_event(f"{steps} steps in all are few: small data sets want more --epochs")
     first = min(config.optimizer.milestones, default=0)
     if config.optimizer.schedule == "steps" and first >= config.optimizer.epochs:
         loop.on_event(

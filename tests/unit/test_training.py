@@ -286,6 +286,7 @@ def test_a_schedule_that_never_steps_is_said(spots, tmp_path):
     lines = []
     run_in(tmp_path / "run", configure(spots, optimizer__epochs=1), on_event=lines.append)
     assert any("its first milestone is 170 epochs, the run has 1" in str(line) for line in lines)
+    assert "2 steps in all are few: small data sets want more --epochs" in lines
     lines.clear()
     config = configure(spots, optimizer__epochs=1, optimizer__schedule="cosine")
     run_in(tmp_path / "cosine", config, on_event=lines.append)
