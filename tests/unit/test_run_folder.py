@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -144,21 +145,23 @@ def test_a_full_disk_at_the_first_save_promises_no_state(folder, monkeypatch):
     assert list(folder.path.iterdir()) == []
 
 
-@pytest.fixture
-def small_files():
-    """Let this process write files of up to 100,000 bytes only, as a disk that fills up."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+@contextmanager
+def files_up_to(size):
+    """Let this process write files of so many bytes only, as a disk that fills up."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:  # Before the test ends: its result may go into a file too.
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_fills_up_within_the_file(folder, small_files):
+def test_a_disk_that_fills_up_within_the_file(folder):
     """PyTorch then raises an error of its own that speaks of positions in its archive."""
     save_state(folder, STATE)
-    message, _ = failure(
-        OutputError, ExitCode.OUTPUT, save_state, folder, {"network": torch.zeros(10**6)}
-    )
+    large = {"network": torch.zeros(10**6)}
+    with files_up_to(100_000):
+        message, _ = failure(OutputError, ExitCode.OUTPUT, save_state, folder, large)
     assert message == f"{folder.state}: cannot be written: File too large"
     assert load_state(folder)["batch"] == 8
     assert [path.name for path in folder.path.iterdir()] == ["state.pt"]
@@ -302,11 +305,11 @@ def test_tables_that_other_programs_saved(folder):
     failure(TrainingError, ExitCode.TRAINING, read_metrics, folder)
 
 
-def test_a_full_disk_leaves_the_table_before_whole(folder, small_files):
+def test_a_full_disk_leaves_the_table_before_whole(folder):
     write_metrics(folder, row(1))
     write_metrics(folder, row(2))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    message, _ = failure(OutputError, ExitCode.OUTPUT, write_metrics, folder, row(3))
+    with files_up_to(10):
+        message, _ = failure(OutputError, ExitCode.OUTPUT, write_metrics, folder, row(3))
     assert message == f"cannot write '{folder.metrics}': File too large"
     assert len(read_metrics(folder)) == 2
     assert [path.name for path in folder.path.iterdir()] == ["metrics.csv"]
