@@ -147,7 +147,7 @@ def test_an_empty_file_is_the_default_recipe(tmp_path):
 def test_an_unknown_recipe():
     message, hint = failure("offizial")
     assert message == (
-        f"recipe 'offical' is not known; expected {', '.join(RECIPES)} or a .toml file"
+        f"recipe 'offizial' is not known; expected {', '.join(RECIPES)} or a .toml file"
     )
     assert hint == "did you mean 'official'?"
     assert failure("run.yaml")[1] == f"examples lie in {RECIPE_FOLDER}"
