@@ -68,16 +68,6 @@ def write_train_report(folder: Path) -> Path:
     return report
 
 
-def write_curves(folder: Path) -> None:
-    """Write ``curves.png`` into the folder of a run.
-
-    Raises:
-        InputError: The folder holds neither figures nor a configuration of a run.
-        OutputError: The file cannot be written.
-    """
-    write_image(folder / "curves.png", draw_charts(run_charts(read_run(folder).rows)))
-
-
 def read_run(folder: Path) -> TrainRun:
     """Return the files of a run's folder.
 

@@ -21,7 +21,7 @@ from hrnet_cli.images import read_image, write_image
 from hrnet_cli.person_pictures import PersonCase, draw_case, small_jpeg
 from hrnet_cli.predictions import Predictions
 from hrnet_cli.schema import load_schema
-from hrnet_cli.train_report import read_run, run_charts, write_curves, write_train_report
+from hrnet_cli.train_report import read_run, run_charts, write_train_report
 
 COLUMNS = (
     "epoch,step,samples,loss,lr,samples_per_s,data_wait,val_AP,val_AP50,val_PCK,val_loss,seconds,"
@@ -445,11 +445,11 @@ def test_curves_hold_what_was_measured(run):
 
 
 def test_curves_are_written_as_a_picture_too(run):
-    write_curves(run)
+    write_train_report(run)
     first, _ = read_image(run / "curves.png")
     rows = (run / "metrics.csv").read_text().splitlines()
     (run / "metrics.csv").write_text("\n".join(rows[:6]) + "\n")
-    write_curves(run)
+    write_train_report(run)
     second, _ = read_image(run / "curves.png")
     assert first.shape == second.shape
     assert (first != second).any()
