@@ -5,10 +5,15 @@ Points are (x, y) in pixels, x right, y down, pixel centres at whole numbers; bo
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from hrnet_cli.schema import KeypointSchema
+
+# What was done to a keypoint, as bits of `Poses.flags_NK`.
+FILLED = 1  # made up between two sightings
+SWAPPED = 2  # exchanged with its mirror partner
 
 
 @dataclass(frozen=True)
@@ -19,9 +24,12 @@ class Frame:
         image_HW3: uint8 RGB pixels, EXIF orientation already applied.
         source: Path as the user gave it, written into records.
         name: Path of its outputs below the output folder, suffix of the source included.
-        index: Position in its video; 0 for a photo.
-        time_s: Seconds from the start of its video; None for a photo.
+        index: Position in its video, counted from the video's first frame; 0 for a photo.
+        time_s: Seconds from the first frame of its video; None for a photo.
         orientation: EXIF orientation (1 to 8) that was applied.
+        pts: Presentation time as the video file says it, in steps of `time_base`; None for photos.
+        time_base: Seconds of one step of `pts`; None for photos.
+        rotation: Clockwise degrees by which the video's picture was turned: 0, 90, 180 or 270.
     """
 
     image_HW3: np.ndarray
@@ -30,6 +38,9 @@ class Frame:
     index: int = 0
     time_s: float | None = None
     orientation: int = 1
+    pts: int | None = None
+    time_base: Fraction | None = None
+    rotation: int = 0
 
     def __post_init__(self) -> None:
         """Check shape and type."""
@@ -115,6 +126,10 @@ class Poses:
         schema: What the keypoints are called.
         track_ids_N: int64 identity over a video, or None.
         heatmaps: What the keypoints were read from, where it was asked for.
+        raw_keypoints_NK2: float32 keypoints as the network gave them, where `keypoints_NK2` are
+            smoothed; else None.
+        flags_NK: uint8 bits of `FILLED` and `SWAPPED`, where keypoints may have been repaired; else
+            None.
     """
 
     keypoints_NK2: np.ndarray
@@ -124,6 +139,8 @@ class Poses:
     schema: KeypointSchema
     track_ids_N: np.ndarray | None = None
     heatmaps: PersonHeatmaps | None = None
+    raw_keypoints_NK2: np.ndarray | None = None
+    flags_NK: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes against the boxes and the schema, and convert to float32."""
@@ -140,6 +157,10 @@ class Poses:
             object.__setattr__(self, field, array)
         if self.track_ids_N is not None and self.track_ids_N.shape != (people,):
             raise ValueError(f"track_ids_N: expected ({people},), got {self.track_ids_N.shape}")
+        for field in ("raw_keypoints_NK2", "flags_NK"):
+            array, shape = getattr(self, field), (people, keypoints)
+            if array is not None and array.shape[:2] != shape:
+                raise ValueError(f"{field}: expected {shape} first, got {array.shape}")
 
     def __len__(self) -> int:
         """Return the number of people."""

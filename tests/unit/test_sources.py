@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
-from hrnet_cli import sources
 from hrnet_cli.errors import ExitCode, InputError
 from hrnet_cli.images import write_image
-from hrnet_cli.sources import Photo, plan_sources, read_frames
+from hrnet_cli.sources import photos as photos_module
+from hrnet_cli.sources.photos import READ_AHEAD, read_frames
+from hrnet_cli.sources.plan import Photo, SourcePlan, plan_sources
 from hrnet_cli.structures import Frame
 
 
@@ -30,11 +31,11 @@ def touch(*names: str) -> None:
         path.touch()
 
 
-def paths(plan: sources.SourcePlan) -> list[str]:
+def paths(plan: SourcePlan) -> list[str]:
     return [str(photo.path) for photo in plan.photos]
 
 
-def names(plan: sources.SourcePlan) -> list[str]:
+def names(plan: SourcePlan) -> list[str]:
     return [photo.name for photo in plan.photos]
 
 
@@ -295,7 +296,7 @@ def test_a_folder_without_permission_is_named(monkeypatch):
 
 
 def test_no_sources_give_no_photos():
-    assert plan_sources([]) == sources.SourcePlan(())
+    assert plan_sources([]) == SourcePlan(())
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -318,13 +319,13 @@ def read(photos: list[Photo], **options) -> tuple[list[Frame], list[tuple[str, I
 
 
 def test_frames_come_in_order_also_when_the_first_is_slow(monkeypatch):
-    real = sources.read_image
+    real = photos_module.read_image
 
     def slow_first(path, max_pixels):
         time.sleep(0.1 if path.name == "0.png" else 0)
         return real(path, max_pixels)
 
-    monkeypatch.setattr(sources, "read_image", slow_first)
+    monkeypatch.setattr(photos_module, "read_image", slow_first)
     frames, problems = read(make_photos(9))
     assert problems == []
     assert [int(frame.image_HW3[0, 0, 0]) for frame in frames] == list(range(9))
@@ -346,7 +347,7 @@ def test_only_a_few_photos_are_decoded_ahead():
     frames = read_frames(photos(), on_problem=lambda *_: None)
     for taken in range(1, 13):
         next(frames)
-        assert asked <= taken - 1 + sources.READ_AHEAD
+        assert asked <= taken - 1 + READ_AHEAD
     assert next(frames, None) is None
 
 

@@ -14,7 +14,7 @@ from hrnet_cli.errors import HrnetError, InputError
 from hrnet_cli.stages import StageClock
 
 if TYPE_CHECKING:
-    from hrnet_cli.sources import SourcePlan
+    from hrnet_cli.sources.plan import SourcePlan
 
 # Names listed in a message before the rest is only counted.
 NAMES_SHOWN = 5

@@ -34,7 +34,7 @@ from hrnet_cli.sinks import (
 
 if TYPE_CHECKING:
     from hrnet_cli.estimator import PoseEstimator
-    from hrnet_cli.sources import SourcePlan
+    from hrnet_cli.sources.plan import SourcePlan
 
 
 def run(options: DetectOptions) -> None:
@@ -45,7 +45,7 @@ def run(options: DetectOptions) -> None:
             and counted instead, and end the run with exit code 3.
     """
     check_options(options)
-    from hrnet_cli.sources import plan_sources
+    from hrnet_cli.sources.plan import plan_sources
 
     plan = plan_sources(
         options.sources, recursive=options.recursive, exclude=options.folder, stdin=sys.stdin
@@ -75,7 +75,7 @@ def _detect(
     on_problem: Callable[[str, InputError], None],
 ) -> None:
     from hrnet_cli.pipeline import detect_poses
-    from hrnet_cli.sources import read_frames
+    from hrnet_cli.sources.photos import read_frames
 
     # The cheap look-up goes first: a misspelt detector is not found out after a download.
     open_found_detector = _prepare_detector(options, plan)

@@ -3,20 +3,15 @@
 import glob
 import os
 import re
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from hrnet_cli.errors import InputError
-from hrnet_cli.images import IMAGE_SUFFIXES, MAX_PIXELS, Pixels, read_image
-from hrnet_cli.structures import Frame
+from hrnet_cli.images import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts")
-# Photos decoded ahead of the network: enough to keep it busy, few enough to bound the memory.
-READ_AHEAD = 4
-READ_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -84,37 +79,6 @@ def plan_sources(
         except InputError as error:
             found.problems.append(error)
     return SourcePlan(_unique_photos(found.photos), tuple(found.skipped), tuple(found.problems))
-
-
-def read_frames(
-    photos: Iterable[Photo],
-    *,
-    max_pixels: int = MAX_PIXELS,
-    on_problem: Callable[[str, InputError], None],
-) -> Iterator[Frame]:
-    """Yield the photos as frames, in order, decoded ahead on a few threads.
-
-    Args:
-        photos: What to read.
-        max_pixels: Photos with more pixels are a problem, not read.
-        on_problem: Called with the source and the error of a photo that cannot be read; the
-            others go on. Raise in it to stop.
-    """
-    photo_iterator = iter(photos)
-    ahead: deque[tuple[Photo, Future[tuple[Pixels, int]]]] = deque()
-    with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read") as threads:
-        while True:
-            while len(ahead) < READ_AHEAD and (photo := next(photo_iterator, None)):
-                ahead.append((photo, threads.submit(read_image, photo.path, max_pixels)))
-            if not ahead:
-                return
-            photo, future = ahead.popleft()
-            try:
-                image_HW3, orientation = future.result()
-            except InputError as error:
-                on_problem(photo.source, error)
-                continue
-            yield Frame(image_HW3, photo.source, photo.name, orientation=orientation)
 
 
 def _expand_lists(source: str, stdin: Iterable[str]) -> Iterable[str]:
