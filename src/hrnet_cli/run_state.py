@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -28,6 +29,12 @@ from hrnet_cli.targets import encode
 # Smaller batches fit anywhere and are not worth a look.
 CHECKED_BATCH = 4
 MOST_WORKERS = 8
+# The argument that keeps batch statistics apart; PyTorch 2.15 gave it another name.
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 
 
 @dataclass
@@ -172,9 +179,8 @@ def build_run(
     if team.size > 1:
         cards = [torch.device(device)] if kind == "cuda" else None
         frozen = config.optimizer.batch_norm == "frozen"
-        steps_network = DistributedDataParallel(
-            steps_network, device_ids=cards, broadcast_buffers=not frozen
-        )
+        sync: dict[str, Any] = {_SYNC_BUFFERS: not frozen}
+        steps_network = DistributedDataParallel(steps_network, device_ids=cards, **sync)
     run = Run(
         config=config,
         spec=spec,

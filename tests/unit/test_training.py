@@ -51,12 +51,20 @@ def steady_rows(folder):
 
 
 def test_a_run_learns_and_leaves_a_model_with_its_keypoints(spots, tmp_path):
-    config = configure(spots, optimizer__epochs=6, optimizer__ema=0.5, optimizer__clip_norm=1.0)
+    config = configure(
+        spots,
+        optimizer__epochs=16,
+        optimizer__ema=0.5,
+        optimizer__clip_norm=1.0,
+        run__eval_every=4,
+    )
     events = []
     result = run_in(tmp_path / "run", config, on_event=events.append)
     epochs = [event for event in events if isinstance(event, EpochReport)]
-    assert [event.last.epoch for event in epochs] == list(range(1, 7))
-    assert epochs[-1].last.loss < 0.8 * epochs[0].last.loss
+    assert [event.last.epoch for event in epochs] == list(range(1, 17))
+    # Between seeds the loss falls to 0.73 to 0.82; a network that learns nothing stays at 1.
+    losses = [event.loss for event in events if isinstance(event, StepReport) and event.step]
+    assert np.mean(losses[-6:]) < 0.9 * np.mean(losses[:6])
     assert set(epochs[-1].metrics) == {"AP", "AP50", "PCK"}
     _, spec, report = load_model(result.model)
     assert report.complete
@@ -65,7 +73,7 @@ def test_a_run_learns_and_leaves_a_model_with_its_keypoints(spots, tmp_path):
     summary = json.loads(result.folder.summary.read_text())
     assert summary["schema"] == "hrnet-train/1"
     assert summary["data"]["people"] == 8
-    assert len(list(result.folder.samples.glob("epoch-0006-*.jpg"))) == 1
+    assert len(list(result.folder.samples.glob("epoch-0016-*.jpg"))) == 1
     assert load_config(str(result.folder.config)) == config
 
 
@@ -165,11 +173,19 @@ def test_two_processes_with_half_the_batch_equal_one_with_the_whole(spots, tmp_p
         # Adam divides by the gradient's size: where it is all but 0, a step may differ by a part
         # of the learning rate.
         np.testing.assert_allclose(together[key], alone[key], atol=2e-4, rtol=1e-4)
-    # Validation people are counted once: the scores are those of one process.
-    for ours, theirs in zip(
-        steady_rows(tmp_path / "two"), steady_rows(tmp_path / "one"), strict=True
-    ):
-        assert float(ours["val_PCK"]) == pytest.approx(float(theirs["val_PCK"]), abs=1e-6)
+
+
+def test_two_processes_measure_what_one_does(spots, tmp_path, free_port):
+    # With weights that stand still the scores differ by what is counted, not by what was learnt.
+    overrides = {"optimizer__batch_norm": "frozen", "optimizer__learning_rate": 1e-12}
+    run_in(tmp_path / "one", configure(spots, **overrides))
+    spawn(train_as_rank, (2, free_port, spots, tmp_path / "two", overrides), nprocs=2)
+    scores = [
+        [{key: row[key] for key in row if key.startswith("val_")} for row in steady_rows(folder)]
+        for folder in (tmp_path / "one", tmp_path / "two")
+    ]
+    assert scores[0] == scores[1]
+    assert len(scores[0]) == 2
 
 
 def test_a_process_that_does_not_come_is_named(tmp_path, free_port):
