@@ -259,9 +259,9 @@ def measure(people: LabelledPeople, folder: Path, rounds: int):
             ways[f"{name}, bytes only"] = dataset.__getitems__
             ways[name] = lambda keys, dataset=dataset: on_the_device(dataset.__getitems__(keys))
         for name in ("photo files, bytes only", "photo files"):
-            ways[f"{name}, one photo, one decoding"] = ways[name]
+            ways[f"{name}, --share-photos"] = ways[name]
         for name, way in ways.items():
-            batches = list(together if "one decoding" in name else sampler)
+            batches = list(together if "--share-photos" in name else sampler)
             start = time.process_time()
             for keys in batches:
                 way(keys)
@@ -293,7 +293,12 @@ def main() -> None:
     )
     print("| way | samples/s | ms a sample | times official (median, lowest) | goal |")
     print("|---|---|---|---|---|")
-    goals = {"photo files": "1.8, better 2.3", "packed file": "5, better 7", "memory": "5"}
+    goals = {
+        "photo files": "1.8, better 2.3",
+        "photo files, --share-photos": "1.8, better 2.3",
+        "packed file": "5, better 7",
+        "memory": "5",
+    }
     for name, values in rates.items():
         ratios = [a / b for a, b in zip(values, rates["official"], strict=True)]
         rate = statistics.median(values)

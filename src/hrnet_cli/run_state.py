@@ -210,6 +210,7 @@ def capture(run: Run) -> dict[str, Any]:
         "config": config_to_toml(run.config),
         "keypoints": schema_to_dict(run.spec.schema),
         "batch": run.batch,
+        "share_photos": run.config.data.share_photos,
         "labels": digest(run.data.people),
         "progress": asdict(run.progress),
         "network": run.network.state_dict(),
@@ -239,6 +240,13 @@ def restore(run: Run, state: dict[str, Any]) -> bool:
             f"the saved state was trained in batches of {state['batch']}, this run would take"
             f" {run.batch}",
             hint="resume with the same data and with a number of devices that divides the batch",
+        )
+    if state["share_photos"] != run.config.data.share_photos:
+        before, now = state["share_photos"], run.config.data.share_photos
+        raise TrainingError(
+            f"the saved state was trained with data.share_photos = {str(before).lower()}, this run"
+            f" has {str(now).lower()}: people would be left out or seen twice",
+            hint="resume with --no-share-photos" if now else "resume with --share-photos",
         )
     try:
         run.network.load_state_dict(state["network"])
@@ -307,6 +315,7 @@ def _set_batch(run: Run) -> None:
         seed=config.seed,
         rank=run.team.rank,
         ranks=run.team.size,
+        photo_of_N=run.data.people.photo_of_N if run.config.data.share_photos else None,
     )
     workers = run.config.data.workers
     if workers < 0:

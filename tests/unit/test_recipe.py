@@ -323,7 +323,8 @@ count = st.integers(0, 10**6)
 data_configs = st.builds(
     DataConfig, train=name, val=text, folder=text, train_split=text, val_split=text,
     extra=st.lists(text, max_size=3).map(tuple), cache=st.sampled_from(CACHES), cache_file=text,
-    cache_gb=st.floats(0, 1e6), workers=st.integers(-1, 99), strict=st.booleans(),
+    cache_gb=st.floats(0, 1e6), share_photos=st.booleans(),
+    workers=st.integers(-1, 99), strict=st.booleans(),
 )  # fmt: skip
 side = st.integers(1, 99).map(lambda n: 32 * n)
 model_configs = st.builds(

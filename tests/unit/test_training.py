@@ -13,6 +13,7 @@ from torch.multiprocessing.spawn import spawn
 
 from hrnet_cli import memory, run_folder
 from hrnet_cli.checkpoint import load_model
+from hrnet_cli.data.photos import PhotoFiles
 from hrnet_cli.distributed import Team, join_team, leave_team
 from hrnet_cli.errors import ConfigError, DeviceError, InputError, TrainingError
 from hrnet_cli.models.hrnet import HRNet
@@ -147,6 +148,23 @@ def test_cached_photos_give_the_same_weights(spots, tmp_path, cache):
     files = load_file(tmp_path / "files" / "last.safetensors")
     cached = load_file(tmp_path / cache / "last.safetensors")
     assert all(torch.equal(files[key], cached[key]) for key in files)
+
+
+def test_photos_are_decoded_once_where_they_are_shared(tmp_path, monkeypatch):
+    spots = write_spots(tmp_path / "spots")
+    labels = json.loads(spots.read_text())
+    labels["annotations"] += [{**a, "id": a["id"] + 100} for a in labels["annotations"]]
+    spots.write_text(json.dumps(labels))
+    read = []
+    real = PhotoFiles.read
+    monkeypatch.setattr(
+        PhotoFiles, "read", lambda self, photo: read.append(photo) or real(self, photo)
+    )
+    config = configure(spots, optimizer__epochs=1, data__share_photos=True)
+    run_in(tmp_path / "run", config)
+    assert sorted(read[:8]) == list(range(8))  # 16 people; what follows is measuring
+    with pytest.raises(TrainingError, match=r"share_photos = true, this run has false"):
+        run_in(tmp_path / "run", configure(spots), resume=True)
 
 
 def test_workers_give_the_same_weights(spots, tmp_path):

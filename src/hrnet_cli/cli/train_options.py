@@ -132,6 +132,15 @@ CacheOption = Annotated[
         show_default="none",
     ),
 ]
+SharePhotosOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--share-photos/--no-share-photos",
+        help="Decode a photo once for all its people: faster without a cache, but they meet in one"
+        " batch.",
+        show_default="no-share-photos",
+    ),
+]
 EvalEveryOption = Annotated[
     int | None,
     typer.Option("--eval-every", min=0, help="Epochs between measurements; 0: only the last."),
