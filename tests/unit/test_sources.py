@@ -39,6 +39,10 @@ def names(plan: SourcePlan) -> list[str]:
     return [photo.name for photo in plan.photos]
 
 
+def videos(plan: SourcePlan) -> list[tuple[str, str]]:
+    return [(video.source, video.name) for video in plan.videos]
+
+
 def problem(source: str, **options) -> InputError:
     """Return the one problem of a source that gives no photos."""
     plan = plan_sources([source], **options)
@@ -116,7 +120,8 @@ def test_unknown_suffixes_in_a_folder_are_named():
     touch("set/a.jpg", "set/notes.txt", "set/clip.mp4", "set/Makefile")
     plan = plan_sources(["set"])
     assert names(plan) == ["a.jpg"]
-    assert plan.skipped == ("set/Makefile", "set/clip.mp4", "set/notes.txt")
+    assert videos(plan) == [("set/clip.mp4", "clip")]
+    assert plan.skipped == ("set/Makefile", "set/notes.txt")
     assert plan.problems == ()
 
 
@@ -124,7 +129,7 @@ def test_unknown_suffixes_in_a_folder_are_named():
 def test_a_folder_without_photos_is_a_problem(recursive):
     touch("set/notes.txt", "set/more.txt")
     error = problem("set", recursive=recursive)
-    assert error.message.startswith("folder 'set' holds no photos (.jpg .jpeg ")
+    assert error.message.startswith("folder 'set' holds no photos or videos (.jpg .jpeg ")
     assert error.message.endswith("); it holds 2 other files")
     assert error.hint == ("" if recursive else "add --recursive to look into the folders below it")
 
@@ -256,22 +261,55 @@ def test_names_stay_below_the_output_folder(source, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "source", ["camera:0", "rtsp://host/stream", "https://host/photo.jpg", "HTTP://host/x"]
+    ("address", "source", "name"),
+    [
+        ("camera:0", "camera:0", "camera-0"),
+        ("rtsp://me:secret@host/stream?x=1", "rtsp://host/stream?x=1", "rtsp-host-stream-x-1"),
+        ("https://host/../../clip.mp4", "https://host/../../clip.mp4", "https-host-..-..-clip.mp4"),
+        ("HTTP://host/x", "HTTP://host/x", "HTTP-host-x"),
+    ],
 )
-def test_cameras_and_streams_are_refused(source):
-    error = problem(source)
-    assert error.message == (
-        f"'{source}' is a camera or a stream, which this version does not read"
-    )
-    assert error.hint == "give photos or folders of photos"
+def test_cameras_and_streams_have_names_without_passwords_and_folders(address, source, name):
+    (video,) = plan_sources([address]).videos
+    assert (video.address, video.source, video.name) == (address, source, name)
+    assert video.path is None
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "CLIP.MOV"])
-def test_videos_are_refused(name):
-    touch(name)
-    error = problem(name)
-    assert error.message == f"'{name}' is a video, which this version does not read"
-    assert error.hint == "give photos or folders of photos"
+def test_videos_are_told_by_their_suffix_and_named_without_it():
+    touch("a/clip.mp4", "b/clip.MOV", "a/clip.mkv", "b/deep/other.name.webm", "photo.jpg")
+    plan = plan_sources(["a/clip.mp4", "photo.jpg", "b", "a/clip.mkv", "a"], recursive=True)
+    assert names(plan) == ["photo.jpg"]
+    assert videos(plan) == [
+        ("a/clip.mp4", "a/clip-1"),
+        ("b/clip.MOV", "b/clip"),
+        ("b/deep/other.name.webm", "deep/other.name"),
+        ("a/clip.mkv", "a/clip-2"),
+    ]
+
+
+def test_the_records_of_photos_and_of_a_video_have_different_names(tmp_path):
+    touch("poses.mp4", "photo.jpg")
+    assert videos(plan_sources(["poses.mp4"])) == [("poses.mp4", "poses")]
+    ((_, name),) = videos(plan_sources(["poses.mp4", "photo.jpg"]))
+    assert name == f"{tmp_path.name}/poses"
+
+
+def test_numbered_pictures_can_make_up_a_video():
+    touch("run/2.png", "run/10.png", "more/1.jpg", "clip.mp4")
+    plan = plan_sources(["run", "more", "clip.mp4"], sequences=True)
+    assert plan.photos == ()
+    assert videos(plan) == [("clip.mp4", "clip"), ("run", "run"), ("more", "more")]
+    assert [picture.source for picture in plan.videos[1].pictures] == ["run/2.png", "run/10.png"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 20])
+def test_shards_one_after_another_are_the_whole(count):
+    touch(*(f"{number}.jpg" for number in range(10)), *(f"{number}.mp4" for number in range(5)))
+    plan = plan_sources(["."])
+    parts = [plan.shard(number, count) for number in range(1, count + 1)]
+    assert sum((part.photos for part in parts), ()) == plan.photos
+    assert sum((part.videos for part in parts), ()) == plan.videos
+    assert max(len(part.photos) for part in parts) - min(len(part.photos) for part in parts) <= 1
 
 
 def test_a_missing_file_is_named(tmp_path):

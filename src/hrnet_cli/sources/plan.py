@@ -1,16 +1,19 @@
-"""What the user named on the command line -> the photos to read, each with its output name."""
+"""What the user named on the command line -> photos and videos, each with its output name."""
 
 import glob
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from hrnet_cli.errors import InputError
 from hrnet_cli.images import IMAGE_SUFFIXES
 
+# The records of all photos of a run have this name; those of a video have its own.
+PHOTOS_STEM = "poses"
+_ADDRESS = r"(camera:|[a-z][a-z0-9+.-]*://)"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts")
 
 
@@ -31,23 +34,69 @@ class Photo:
 
 
 @dataclass(frozen=True)
+class Video:
+    """One video to read: a file, a camera or stream, or numbered pictures.
+
+    Attributes:
+        source: The path or address as the user gave it, without the password of an address.
+        name: Path of its outputs below the output folder without suffix; never absolute, never
+            with ``..``, unique within a plan.
+        path: The file, or the first picture; None for a camera or stream.
+        address: Where a camera or stream is opened; empty for files.
+        pictures: Numbered pictures that make up the video, in order; empty for all others.
+    """
+
+    source: str
+    name: str
+    path: Path | None = None
+    address: str = ""
+    pictures: tuple[Photo, ...] = ()
+
+
+@dataclass(frozen=True)
 class SourcePlan:
     """What a run would read.
 
     Attributes:
         photos: Photos in order: as given, folders and globs sorted with numbers by value.
-        skipped: Files in folders that are no photos by their suffix.
+        skipped: Files in folders that are neither photos nor videos by their suffix.
         problems: Sources that cannot be used, one message each.
+        videos: Videos in the same order.
     """
 
     photos: tuple[Photo, ...]
     skipped: tuple[str, ...] = ()
     problems: tuple[InputError, ...] = ()
+    videos: tuple[Video, ...] = ()
+
+    def shard(self, number: int, count: int) -> "SourcePlan":
+        """Return one of ``count`` parts of equal size, the first being number 1.
+
+        Parts are runs of neighbours, photos and videos each, so that the parts one after another
+        are the whole. What cannot be used is told by the first part only.
+        """
+        photos, videos = (
+            slice(len(items) * (number - 1) // count, len(items) * number // count)
+            for items in (self.photos, self.videos)
+        )
+        first = number == 1
+        return SourcePlan(
+            self.photos[photos],
+            self.skipped if first else (),
+            self.problems if first else (),
+            self.videos[videos],
+        )
+
+
+_Item = tuple[Path, str, str]  # path, source, output name with suffix
 
 
 @dataclass
 class _Found:
-    photos: list[tuple[Path, str, str]] = field(default_factory=list[tuple[Path, str, str]])
+    photos: list[_Item] = field(default_factory=list[_Item])
+    videos: list[_Item] = field(default_factory=list[_Item])
+    live: dict[str, str] = field(default_factory=dict[str, str])  # address -> source
+    sequences: list[list[_Item]] = field(default_factory=list[list[_Item]])
     skipped: list[str] = field(default_factory=list[str])
     problems: list[InputError] = field(default_factory=list[InputError])
 
@@ -58,15 +107,17 @@ def plan_sources(
     recursive: bool = False,
     exclude: Path | None = None,
     stdin: Iterable[str] = (),
+    sequences: bool = False,
 ) -> SourcePlan:
-    """Return the photos that the sources stand for; nothing is decoded.
+    """Return the photos and videos that the sources stand for; nothing is decoded.
 
     Args:
-        sources: Files, folders, quoted globs, ``@list.txt`` (a path a line) and ``-`` (the lines
-            of ``stdin``).
+        sources: Files, folders, quoted globs, ``@list.txt`` (a path a line), ``-`` (the lines of
+            ``stdin``), ``camera:0``, and addresses of streams.
         recursive: Look into folders below the given ones.
         exclude: Folder left out of folder searches and globs: the output folder.
         stdin: Lines that ``-`` stands for.
+        sequences: Take the photos of each folder or glob as the pictures of one video.
     """
     found = _Found()
     for source in sources:
@@ -74,11 +125,19 @@ def plan_sources(
             for item in _expand_lists(source, stdin):
                 try:
                     _find(item, recursive, exclude, found)
+                    if sequences and found.photos:
+                        found.sequences.append(found.photos)
+                        found.photos = []
                 except InputError as error:
                     found.problems.append(error)
         except InputError as error:
             found.problems.append(error)
-    return SourcePlan(_unique_photos(found.photos), tuple(found.skipped), tuple(found.problems))
+    return SourcePlan(
+        _unique_photos(found.photos),
+        tuple(found.skipped),
+        tuple(found.problems),
+        _unique_videos(found),
+    )
 
 
 def _expand_lists(source: str, stdin: Iterable[str]) -> Iterable[str]:
@@ -104,11 +163,9 @@ def _lines(lines: Iterable[str]) -> Iterable[str]:
 
 
 def _find(source: str, recursive: bool, exclude: Path | None, found: _Found) -> None:
-    if re.match(r"(camera:|[a-z][a-z0-9+.-]*://)", source, re.IGNORECASE):
-        raise InputError(
-            f"'{source}' is a camera or a stream, which this version does not read",
-            hint="give photos or folders of photos",
-        )
+    if re.match(_ADDRESS, source, re.IGNORECASE):
+        found.live[source] = _without_password(source)
+        return
     path = Path(source)
     try:
         is_folder, exists = path.is_dir(), path.exists()
@@ -117,12 +174,9 @@ def _find(source: str, recursive: bool, exclude: Path | None, found: _Found) -> 
     if is_folder:
         _find_in_folder(path, recursive, exclude, found)
     elif exists:
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            raise InputError(
-                f"'{source}' is a video, which this version does not read",
-                hint="give photos or folders of photos",
-            )
-        found.photos.append((path, source, path.name))
+        # A single file of another suffix is tried as a photo, whose reader says what it is.
+        is_video = path.suffix.lower() in VIDEO_SUFFIXES
+        (found.videos if is_video else found.photos).append((path, source, path.name))
     elif glob.has_magic(source):
         _find_by_glob(source, exclude, found)
     else:
@@ -132,20 +186,29 @@ def _find(source: str, recursive: bool, exclude: Path | None, found: _Found) -> 
 
 
 def _find_in_folder(folder: Path, recursive: bool, exclude: Path | None, found: _Found) -> None:
-    photos, skipped = [], []
+    before = len(found.photos) + len(found.videos)
+    skipped = len(found.skipped)
     for path in _files(folder, recursive, exclude):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            photos.append((path, str(path), path.relative_to(folder).as_posix()))
-        else:
-            skipped.append(str(path))
-    found.photos.extend(photos)
-    found.skipped.extend(skipped)
-    if not photos:
-        others = f"; it holds {len(skipped)} other files" if skipped else ""
+        _sort_in(path, path.relative_to(folder).as_posix(), found)
+    if len(found.photos) + len(found.videos) == before:
+        skipped = len(found.skipped) - skipped
+        others = f"; it holds {skipped} other files" if skipped else ""
+        suffixes = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
         raise InputError(
-            f"folder '{folder}' holds no photos ({' '.join(IMAGE_SUFFIXES)}){others}",
+            f"folder '{folder}' holds no photos or videos ({suffixes}){others}",
             hint="" if recursive else "add --recursive to look into the folders below it",
         )
+
+
+def _sort_in(path: Path, name: str, found: _Found) -> None:
+    """Put a file where its suffix says it belongs."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        found.photos.append((path, str(path), name))
+    elif suffix in VIDEO_SUFFIXES:
+        found.videos.append((path, str(path), name))
+    else:
+        found.skipped.append(str(path))
 
 
 def _files(folder: Path, recursive: bool, exclude: Path | None) -> list[Path]:
@@ -180,12 +243,8 @@ def _find_by_glob(pattern: str, exclude: Path | None, found: _Found) -> None:
     if not matches:
         raise InputError(f"no file matches '{pattern}'", hint="use ** to look into sub-folders")
     for path in sorted(matches, key=_natural_key):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            below = path.relative_to(fixed)
-            name = path.name if ".." in below.parts else below.as_posix()
-            found.photos.append((path, str(path), name))
-        else:
-            found.skipped.append(str(path))
+        below = path.relative_to(fixed)
+        _sort_in(path, path.name if ".." in below.parts else below.as_posix(), found)
 
 
 def _natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
@@ -196,28 +255,67 @@ def _natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def _unique_photos(photos: Sequence[tuple[Path, str, str]]) -> tuple[Photo, ...]:
-    """Drop photos named twice, and give equal output names as many parent folders as they need.
-
-    Photos of one folder whose names differ only in case, such as ``a.jpg`` and ``a.JPG``, are
-    numbered.
-    """
+def _unique_photos(photos: Sequence[_Item]) -> tuple[Photo, ...]:
+    """Drop photos named twice, and give each its own output name; see `_set_apart`."""
     kept: dict[str, tuple[Path, str]] = {}
     names: dict[str, PurePosixPath] = {}
     for path, source, name in photos:
         key = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would follow links
         kept.setdefault(key, (path, source))
         names.setdefault(key, PurePosixPath(name))
+    _set_apart(names)
+    return tuple(Photo(*kept[key], name=str(names[key])) for key in kept)
+
+
+def _unique_videos(found: _Found) -> tuple[Video, ...]:
+    """Return the videos, each once and with its own output name; see `_set_apart`."""
+    videos: dict[str, Video] = {}
+    names: dict[str, PurePosixPath] = {}
+    for path, source, name in found.videos:
+        key = os.path.abspath(path)  # noqa: PTH100
+        videos.setdefault(key, Video(source, "", path))
+        names.setdefault(key, PurePosixPath(name).with_suffix(""))
+    for items in found.sequences:
+        folder = items[0][0].parent
+        key = os.path.abspath(folder)  # noqa: PTH100
+        pictures = _unique_photos(items)
+        videos.setdefault(key, Video(str(folder), "", pictures[0].path, pictures=pictures))
+        names.setdefault(key, PurePosixPath(folder.resolve().name or "pictures"))
+    for address, source in found.live.items():
+        videos[address] = Video(source, "", address=address)
+        names[address] = PurePosixPath(_address_name(source))
+    if found.photos:
+        names[""] = PurePosixPath(PHOTOS_STEM)  # their records have this name
+    _set_apart(names)
+    return tuple(replace(video, name=str(names[key])) for key, video in videos.items())
+
+
+def _without_password(address: str) -> str:
+    """Return an address as it may be shown and written: without user name and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", address)
+
+
+def _address_name(source: str) -> str:
+    """Return an output name for a camera or stream: camera-0, rtsp-host-path."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", source).strip("-.")[:80] or "stream"
+
+
+def _set_apart(names: dict[str, PurePosixPath]) -> None:
+    """Give equal names as many parent folders of their files as they need to differ.
+
+    Files of one folder whose names differ only in case, such as ``a.jpg`` and ``a.JPG``, are
+    numbered.
+    """
     while clashes := _clashes(names):
         for keys in clashes:
             folders = {str(Path(key).parent).casefold() for key in keys}
             for number, key in enumerate(keys, start=1):
+                # A name with a dot in it has no suffix when it is a video's.
                 names[key] = (
                     _with_parent(key, names[key])
-                    if len(folders) > 1
+                    if len(folders) > 1 and _has_parent(key, names[key])
                     else names[key].with_stem(f"{names[key].stem}-{number}")
                 )
-    return tuple(Photo(*kept[key], name=str(names[key])) for key in kept)
 
 
 def _clashes(names: dict[str, PurePosixPath]) -> list[list[str]]:
@@ -226,6 +324,11 @@ def _clashes(names: dict[str, PurePosixPath]) -> list[list[str]]:
     for key, name in names.items():
         groups[str(name).casefold()].append(key)
     return [keys for keys in groups.values() if len(keys) > 1]
+
+
+def _has_parent(absolute: str, name: PurePosixPath) -> bool:
+    """Tell whether a file has a parent folder that is not part of its name yet."""
+    return Path(absolute).is_absolute() and len(Path(absolute).parts) - 1 > len(name.parts)
 
 
 def _with_parent(absolute: str, name: PurePosixPath) -> PurePosixPath:
