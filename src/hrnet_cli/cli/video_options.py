@@ -1,0 +1,236 @@
+"""The options of ``hrnet detect`` that are about videos, and which contradict each other."""
+
+import re
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Annotated
+
+import typer
+
+from hrnet_cli.cli.options import check_choice
+from hrnet_cli.errors import UsageError
+from hrnet_cli.sources import Span
+
+# Kinds that need the frames before only, and those that need all frames first.
+CAUSAL = ("none", "one-euro", "kalman", "median")
+OFFLINE = ("savgol", "gaussian")
+
+StartOption = Annotated[
+    str | None,
+    typer.Option("--start", help="Begin at this time of a video: seconds or H:MM:SS.", metavar="T"),
+]
+EndOption = Annotated[
+    str | None, typer.Option("--end", help="End before this time of a video.", metavar="T")
+]
+EveryOption = Annotated[
+    int, typer.Option("--every", min=1, help="Take every N-th frame of a video.")
+]
+MaxFramesOption = Annotated[
+    int | None, typer.Option("--max-frames", min=1, help="Take at most so many frames of a video.")
+]
+FpsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fps",
+        help="Take the photos of each folder or glob as one video of so many pictures a second,"
+        " such as 25 or 30000/1001.",
+    ),
+]
+TrackOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--track/--no-track",
+        help="Give the people of a video stable ids.",
+        show_default="no-track; on with options that need it",
+    ),
+]
+DetectEveryOption = Annotated[
+    int,
+    typer.Option(
+        "--detect-every",
+        min=1,
+        help="Run the person detector on every N-th frame; in between boxes follow the keypoints.",
+    ),
+]
+SmoothOption = Annotated[
+    str,
+    typer.Option(
+        "--smooth",
+        help="Steady the keypoints: one-euro, kalman or median while the video runs; savgol or"
+        " gaussian, without lag, in a second pass.",
+        metavar="KIND",
+    ),
+]
+FillGapsOption = Annotated[
+    float,
+    typer.Option(
+        "--fill-gaps", min=0, help="Fill in people and keypoints unseen for so many seconds."
+    ),
+]
+FixSwapsOption = Annotated[
+    bool,
+    typer.Option("--fix-swaps", help="Put right legs and arms whose left and right changed sides."),
+]
+VideoCodecOption = Annotated[
+    str,
+    typer.Option(
+        "--video-codec",
+        help="Of the drawn video: h264, hevc, prores (keeps transparency), or png for pictures.",
+    ),
+]
+QualityOption = Annotated[
+    int | None,
+    typer.Option(
+        "--quality",
+        min=0,
+        help="Of h264 and hevc, their CRF number: less is better and larger.",
+        show_default="20; hevc 24",
+    ),
+]
+SideBySideOption = Annotated[
+    bool, typer.Option("--side-by-side", help="Put the frame as it was beside the drawn one.")
+]
+ShowOption = Annotated[
+    bool, typer.Option("--show", help="Show the drawn video in a window while it runs.")
+]
+ReportOption = Annotated[
+    bool,
+    typer.Option(
+        "--report", help="Write a page for each video: player, time line, paths and angles."
+    ),
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Leave out videos that are done and go on where a run was broken."
+    ),
+]
+JobsOption = Annotated[
+    int, typer.Option("--jobs", min=1, help="Processes that share the sources on this machine.")
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        help="Do part I of N of the sources, for job arrays; `hrnet merge` joins the parts.",
+        metavar="I/N",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """The options about videos as given; see the help of each."""
+
+    start: str | None = None
+    end: str | None = None
+    every: int = 1
+    max_frames: int | None = None
+    fps: str | None = None
+    track: bool | None = None
+    detect_every: int = 1
+    smooth: str = "none"
+    fill_gaps: float = 0.0
+    fix_swaps: bool = False
+    video_codec: str = "h264"
+    quality: int | None = None
+    side_by_side: bool = False
+    show: bool = False
+    report: bool = False
+    resume: bool = False
+    jobs: int = 1
+    shard: str | None = None
+
+    @property
+    def span(self) -> Span:
+        """Return which frames are wanted."""
+        end_s = None if self.end is None else parse_time(self.end, "--end")
+        start_s = 0.0 if self.start is None else parse_time(self.start, "--start")
+        return Span(start_s, end_s, self.every, self.max_frames)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Return the pictures a second that make photos a video."""
+        if self.fps is None:
+            return None
+        try:
+            rate = Fraction(self.fps)
+        except (ValueError, ZeroDivisionError):
+            rate = Fraction(0)
+        if not 0 < rate <= 100_000:
+            raise UsageError(
+                f"--fps is '{self.fps}', expected a number above 0 such as 25 or 30000/1001"
+            )
+        return rate
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """Return (number, count) of the part of the sources that is done here."""
+        if self.shard is None:
+            return None
+        match = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 1 <= number <= count:
+            raise UsageError(f"--shard is '{self.shard}', expected I/N with 1 <= I <= N, as in 2/8")
+        return number, count
+
+    @property
+    def follows(self) -> bool:
+        """Tell whether people get ids: asked for, or needed by something else."""
+        return bool(self.track) or bool(self._needs_ids())
+
+    @property
+    def offline(self) -> bool:
+        """Tell whether keypoints are changed when all frames are known."""
+        return self.smooth in OFFLINE or self.fill_gaps > 0
+
+    def given(self) -> list[str]:
+        """Return the options that only mean something for a video and were given."""
+        anywhere = {"fps", "resume", "jobs", "shard"}
+        return [
+            "--" + f.name.replace("_", "-")
+            for f in fields(self)
+            if f.name not in anywhere and getattr(self, f.name) != f.default
+        ]
+
+    def check(self) -> None:
+        """Raise UsageError for values that cannot be, or contradict each other."""
+        check_choice(self.smooth, "--smooth", (*CAUSAL, *OFFLINE))
+        _ = self.rate, self.part, self.span
+        if self.track is False and self._needs_ids():
+            raise UsageError(f"--no-track contradicts {self._needs_ids()[0]}, which follows people")
+        if self.fill_gaps and self.smooth in ("one-euro", "kalman"):
+            raise UsageError(
+                f"--fill-gaps needs all frames first, --smooth {self.smooth} works while they come",
+                hint="use --smooth savgol, gaussian or median with it",
+            )
+        if self.jobs > 1 and self.shard is not None:
+            raise UsageError(
+                "--jobs and --shard exclude each other: both divide the sources",
+                hint="use --shard over several machines, --jobs on one",
+            )
+        if self.show and self.jobs > 1:
+            raise UsageError("--show and --jobs exclude each other", hint="leave one of them out")
+
+    def _needs_ids(self) -> list[str]:
+        needs = {
+            f"--smooth {self.smooth}": self.smooth != "none",
+            "--fill-gaps": self.fill_gaps > 0,
+            "--fix-swaps": self.fix_swaps,
+            "--detect-every": self.detect_every > 1,
+        }
+        return [name for name, needed in needs.items() if needed]
+
+
+def parse_time(text: str, option: str) -> float:
+    """Return the seconds of a text such as ``12.5``, ``1:30`` or ``1:02:03.5``.
+
+    Raises:
+        UsageError: It is no time.
+    """
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?", text):
+        raise UsageError(f"{option} is '{text}', expected seconds or H:MM:SS, such as 90 or 1:30")
+    seconds = 0.0
+    for part in text.split(":"):
+        seconds = 60 * seconds + float(part)
+    return seconds
