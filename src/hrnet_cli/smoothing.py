@@ -19,6 +19,7 @@ from hrnet_cli.errors import UsageError
 from hrnet_cli.motion import Motion, correct_motion, motion_at_rest, predict_motion
 from hrnet_cli.structures import SWAPPED, Poses
 from hrnet_cli.swaps import Integers, SwapMemory, find_swaps, mirror_indices, swap_groups
+from hrnet_cli.track_paths import track_ids
 
 Array = npt.NDArray[np.float64]
 Memory = dict[str, Array]
@@ -219,9 +220,7 @@ class Smoother:
         Raises:
             UsageError: The poses have no track ids.
         """
-        if poses.track_ids_N is None:
-            raise UsageError("smoothing needs people with track ids, and these have none")
-        settings = self._settings
+        tracks, settings = track_ids(poses), self._settings
         if self._kind == "none" and not settings.fix_swaps:
             return poses
         self._people = {
@@ -231,7 +230,7 @@ class Smoother:
         }
         keypoints_NK2, scores_NK = poses.keypoints_NK2.copy(), poses.scores_NK.copy()
         swapped_NK = np.zeros(scores_NK.shape, bool)
-        for n, track in enumerate(poses.track_ids_N.tolist()):
+        for n, track in enumerate(tracks):
             places_K2, indices_K = self._smooth(track, poses, n, time_s)
             keypoints_NK2[n], scores_NK[n] = places_K2, poses.scores_NK[n][indices_K]
             swapped_NK[n] = indices_K != np.arange(len(indices_K))
@@ -266,8 +265,7 @@ class Smoother:
             swaps, swapped_G = find_swaps(swaps, groups, points_K2, scores_K, size, times_s)
             indices_K = mirror_indices(groups, swapped_G, len(points_K2))
         points_K2, scores_K, sound_K = points_K2[indices_K], scores_K[indices_K], sound_K[indices_K]
-        weights_K = np.where(sound_K, np.clip(scores_K / FULL_SCORE, LEAST_WEIGHT, 1), 0)
-        seen = _Sighting(points_K2, weights_K, size, step_s)
+        seen = _Sighting(points_K2, keypoint_weights(points_K2, scores_K), size, step_s)
         places_K2, memory = FILTERS[self._kind](person.memory, seen, self._settings)
         self._people[track] = _Person(time_s, size, memory, swaps)
         given_K2 = poses.keypoints_NK2[n][indices_K]
@@ -283,6 +281,17 @@ class Smoother:
         smoother = Smoother(kind, settings)
         smoother._people = {int(track): _person_of_json(held) for track, held in state.items()}
         return smoother
+
+
+def keypoint_weights(points_K2: Array, scores_K: Array) -> Array:
+    """Return how much each keypoint counts: up to 1, and 0 for those without a place.
+
+    Args:
+        points_K2: Points (..., K, 2); NaN for those without a place.
+        scores_K: Their scores (..., K).
+    """
+    weights_K = np.clip(scores_K / FULL_SCORE, LEAST_WEIGHT, 1)
+    return np.where(np.isnan(points_K2).any(axis=-1), 0, weights_K)
 
 
 def _size(xyxy_4: npt.NDArray[np.float32]) -> float:
