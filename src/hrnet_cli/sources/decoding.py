@@ -23,6 +23,9 @@ from hrnet_cli.sources import Span
 
 # Frames a second where neither the file nor its frames say anything.
 _USUAL_RATE = Fraction(25)
+# Conversions on several threads are not repeatable: where the stripes of two threads meet, now and
+# then one overwrites pixels of the other (seen with PyAV 17 and 18, RGBA to yuva444p10le).
+CONVERSION_THREADS = 1
 # Untagged video of more lines than standard television has BT.709 colours, the rest BT.601: what
 # players assume (mpv and Chromium among them). Without this all untagged video would be read as
 # BT.601.
@@ -103,7 +106,9 @@ class Converter:
         """Return uint8 RGB (H, W, 3), contiguous; other sizes are fitted in, with black bars."""
         untagged = frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb
         guessed = _BT709 if untagged and frame.height > _STANDARD_LINES else None
-        rgb = self._reformatter.reformat(frame, format="rgb24", src_colorspace=guessed)
+        rgb = self._reformatter.reformat(
+            frame, format="rgb24", src_colorspace=guessed, threads=CONVERSION_THREADS
+        )
         image_HW3 = np.ascontiguousarray(rgb.to_ndarray(), np.uint8)
         return fit_into(self._turn.apply(image_HW3), self._size_wh)
 
