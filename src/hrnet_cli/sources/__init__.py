@@ -57,6 +57,8 @@ class VideoInfo:
         has_audio: Whether there is sound to copy.
         codec: What it is encoded with, such as ``h264``; for reports.
         live: A camera or stream: it cannot be read twice, and lateness shows.
+        pixel_aspect: Width over height of one pixel as it should be shown; pictures are not
+            stretched for it.
     """
 
     size_wh: tuple[int, int]
@@ -67,6 +69,7 @@ class VideoInfo:
     has_audio: bool = False
     codec: str = ""
     live: bool = False
+    pixel_aspect: Fraction = Fraction(1)
 
 
 @dataclass
@@ -74,14 +77,20 @@ class Damage:
     """What a source could not give, counted while it is read.
 
     Attributes:
-        broken_packets: Pieces of the file that could not be decoded.
+        broken_packets: Pieces of the file that could not be decoded, wholly or in part.
         reconnects: How often a stream was opened anew.
         ended_early: Why the source ended before its announced end; empty when it did not.
+        guessed_times: Frames whose timestamp was missing or went back, and had to be made up.
+        resized: Frames of another size than the first, which were fitted into it.
+        dropped: Frames of a live source that came faster than they were taken.
     """
 
     broken_packets: int = 0
     reconnects: int = 0
     ended_early: str = ""
+    guessed_times: int = 0
+    resized: int = 0
+    dropped: int = 0
 
 
 class VideoSource(Protocol):
