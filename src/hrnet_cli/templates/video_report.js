@@ -390,6 +390,7 @@ async function main() {
     tell(problem);
     video.hidden = true;
     clock = plainClock(data, onFrame, onState);
+    clock.rate = Number(byId("speed").value);
     goTo(frame);
     onState();
   };
@@ -426,8 +427,11 @@ async function main() {
     }
     if (data.tracked) {
       drawLanes(data, byId("lanes"), lanes, track);
+      byId("lanes").setAttribute("aria-label", `When each of ${lanes.length} people is seen, and`
+        + " how sure their keypoints are; the table of people says it in figures");
       plots.push({ canvas: byId("lanes") });
     }
+    byId("paths").setAttribute("aria-label", "Where people went in the picture");
     movePaths = drawPaths(data, byId("paths"), view);
     drawStage();
     moveTo(frame);
