@@ -1,11 +1,13 @@
 """The shell of the report pages and their parts: one HTML file that needs nothing else.
 
-No script, no network, no font of its own; a content security policy in the page makes sure. Words
-given to these functions are escaped here; what they call ``html`` is inserted as it is and comes
-from these functions or from `charts`.
+No network, no font of its own, and no script but the one a page is built with; a content security
+policy in the page makes sure. Words given to these functions are escaped here; what they call
+``html`` is inserted as it is and comes from these functions, from `charts` or from ``templates/``.
 """
 
 import base64
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +15,11 @@ from functools import cache
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import Any
 
 TEMPLATES = Path(__file__).parent / "templates"
 NO_NUMBER = "—"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 @dataclass(frozen=True)
@@ -33,22 +37,58 @@ class Heading:
     lead: str
 
 
-def build_page(heading: Heading, html: Sequence[str], footer: str) -> str:
+@dataclass(frozen=True)
+class Script:
+    """What makes a page move.
+
+    Attributes:
+        code: JavaScript; the page's policy allows this text alone, by its hash.
+        style: CSS that is put behind that of all pages.
+        media: Where sound and video may come from, as a content security policy names it.
+    """
+
+    code: str
+    style: str = ""
+    media: str = ""
+
+
+def build_page(
+    heading: Heading, html: Sequence[str], footer: str, *, script: Script | None = None
+) -> str:
     """Return the whole page.
 
     Args:
         heading: Its head.
         html: Sections in order; empty ones are left out.
         footer: The last line.
+        script: What runs at the end of the page; None for a page that stands still.
     """
-    return Template(_template("report.html")).substitute(
+    style = template("report.css")
+    return Template(template("report.html")).substitute(
+        policy=_policy(script),
+        script=f"<script>{script.code}</script>\n" if script else "",
         kicker=escape(heading.kicker),
         title=escape(heading.title),
         lead=escape(heading.lead),
         footer=escape(footer),
-        style=_template("report.css"),
+        style=f"{style}\n{script.style}" if script else style,
         main="\n".join(part for part in html if part),
     )
+
+
+def data_block(name: str, data: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return JSON for the page's script to read from the element of that name.
+
+    JSON has no NaN and no Infinity. No text in it can end the element it stands in.
+    """
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{escape(name)}">{text}</script>'
+
+
+def bytes_block(name: str, data: bytes) -> str:
+    """Return bytes for the page's script to read, as base64, from the element of that name."""
+    text = base64.b64encode(data).decode("ascii")
+    return f'<script type="application/octet-stream" id="{escape(name)}">{text}</script>'
 
 
 def section(title: str, *html: str) -> str:
@@ -184,6 +224,15 @@ def _row(cells: Sequence[str], kind: str = "") -> str:
     return f'<tr{kind}><th scope="row">{escape(name)}</th>{rest}</tr>'
 
 
+def _policy(script: Script | None) -> str:
+    if script is None:
+        return POLICY
+    digest = base64.b64encode(hashlib.sha256(script.code.encode("utf-8")).digest()).decode("ascii")
+    media = f"; media-src {script.media}" if script.media else ""
+    return f"{POLICY}; script-src 'sha256-{digest}'{media}; base-uri 'none'; form-action 'none'"
+
+
 @cache
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """Return a file of ``templates/`` without white space around it."""
     return (TEMPLATES / name).read_text(encoding="utf-8").strip()
