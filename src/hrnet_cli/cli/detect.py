@@ -16,12 +16,34 @@ from hrnet_cli.cli.options import (
     QuietOption,
     SchemaOption,
 )
+from hrnet_cli.cli.video_options import (
+    DetectEveryOption,
+    EndOption,
+    EveryOption,
+    FillGapsOption,
+    FixSwapsOption,
+    FpsOption,
+    JobsOption,
+    MaxFramesOption,
+    QualityOption,
+    ReportOption,
+    ResumeOption,
+    ShardOption,
+    ShowOption,
+    SideBySideOption,
+    SmoothOption,
+    StartOption,
+    TrackOption,
+    VideoCodecOption,
+    VideoOptions,
+)
 
 EXAMPLES = """Examples:
 
 \b
   hrnet detect photo.jpg --skeleton
   hrnet detect photos/ --recursive --format jsonl,csv --out results
+  hrnet detect match.mp4 --skeleton --track --smooth one-euro
 """
 
 
@@ -29,7 +51,8 @@ def detect(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Photos, folders, quoted globs, @list.txt, or - for paths on standard input.",
+            help="Photos, videos, folders, quoted globs, @list.txt, - for paths on standard input,"
+            " camera:0, or the address of a stream.",
             metavar="SOURCES",
         ),
     ],
@@ -41,13 +64,15 @@ def detect(
     ] = "jsonl",
     skeleton: Annotated[
         bool,
-        typer.Option("--skeleton", help="Write pictures: short for --draw keypoints,skeleton."),
+        typer.Option(
+            "--skeleton", help="Write pictures or a video: short for --draw keypoints,skeleton."
+        ),
     ] = False,
     draw: Annotated[
         str,
         typer.Option(
             "--draw",
-            help="Write pictures with these: keypoints,skeleton,boxes,scores,heatmap.",
+            help="Write pictures or a video with these: keypoints,skeleton,boxes,scores,heatmap.",
             show_default=False,
         ),
     ] = "",
@@ -97,7 +122,7 @@ def detect(
         typer.Option(
             "--max-people",
             min=1,
-            help="Most people in one photo, the surest.",
+            help="Most people in one picture, the surest.",
             show_default="300; with --boxes none",
         ),
     ] = None,
@@ -146,7 +171,7 @@ def detect(
         bool, typer.Option("--recursive", "-r", help="Look into folders below the given ones.")
     ] = False,
     max_pixels: Annotated[
-        int, typer.Option("--max-megapixels", min=1, help="Refuse larger photos.")
+        int, typer.Option("--max-megapixels", min=1, help="Refuse larger pictures.")
     ] = 200,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing output of the same name.")
@@ -155,7 +180,7 @@ def detect(
         bool, typer.Option("--append", help="Add to existing output of the same name.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first photo that cannot be used.")
+        bool, typer.Option("--strict", help="Stop at the first photo or video that cannot be used.")
     ] = False,
     offline: OfflineOption = False,
     dry_run: Annotated[
@@ -168,10 +193,29 @@ def detect(
         bool, typer.Option("--json", help="Print a summary of the run as JSON on stdout.")
     ] = False,
     quiet: QuietOption = False,
+    start: StartOption = None,
+    end: EndOption = None,
+    every: EveryOption = 1,
+    max_frames: MaxFramesOption = None,
+    fps: FpsOption = None,
+    track: TrackOption = None,
+    detect_every: DetectEveryOption = 1,
+    smooth: SmoothOption = "none",
+    fill_gaps: FillGapsOption = 0.0,
+    fix_swaps: FixSwapsOption = False,
+    video_codec: VideoCodecOption = "h264",
+    quality: QualityOption = None,
+    side_by_side: SideBySideOption = False,
+    show: ShowOption = False,
+    report: ReportOption = False,
+    resume: ResumeOption = False,
+    jobs: JobsOption = 1,
+    shard: ShardOption = None,
 ) -> None:
-    """Find the people in photos and the keypoints of each.
+    """Find the people in photos and videos and the keypoints of each.
 
-    Writes one record a photo, people or not, and with --skeleton or --draw a picture as well.
+    Writes one record for each photo or frame, people or not, and with --skeleton or --draw pictures
+    or a video as well.
     """
     from hrnet_cli.cli.detect_options import DetectOptions
     from hrnet_cli.cli.detect_run import run
@@ -212,5 +256,25 @@ def detect(
             show_stages=show_stages,
             json=json_,
             quiet=quiet,
+            video=VideoOptions(
+                start=start,
+                end=end,
+                every=every,
+                max_frames=max_frames,
+                fps=fps,
+                track=track,
+                detect_every=detect_every,
+                smooth=smooth,
+                fill_gaps=fill_gaps,
+                fix_swaps=fix_swaps,
+                video_codec=video_codec,
+                quality=quality,
+                side_by_side=side_by_side,
+                show=show,
+                report=report,
+                resume=resume,
+                jobs=jobs,
+                shard=shard,
+            ),
         )
     )

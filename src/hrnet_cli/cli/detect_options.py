@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrnet_cli.cli.options import check_choice, parse_list, parse_size
+from hrnet_cli.cli.video_options import VideoOptions
 from hrnet_cli.config import BACKGROUNDS, PARTS
 from hrnet_cli.errors import UsageError
 from hrnet_cli.palettes import PALETTES
 from hrnet_cli.sinks import SINKS, stream_opener
+from hrnet_cli.sources import PHOTOS_STEM, part_stem
 
 STDOUT = "-"
 
@@ -50,6 +52,7 @@ class DetectOptions:
     show_stages: bool
     json: bool
     quiet: bool
+    video: VideoOptions
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -66,6 +69,12 @@ class DetectOptions:
         """Return the output folder, None for a stream."""
         return None if self.out == STDOUT else Path(self.out)
 
+    @property
+    def photos_stem(self) -> str:
+        """Return the name of the records of all photos; each part of a run has its own."""
+        part = self.video.part
+        return PHOTOS_STEM if part is None else part_stem(*part)
+
 
 def check_options(options: DetectOptions) -> None:
     """Raise UsageError for options that contradict each other, before anything heavy loads."""
@@ -73,6 +82,7 @@ def check_options(options: DetectOptions) -> None:
     parse_size(options.input_size)
     check_choice(options.palette, "--palette", tuple(PALETTES))
     check_choice(options.background, "--background", BACKGROUNDS)
+    options.video.check()
     contradictions = (
         (options.overwrite and options.append, "--overwrite and --append exclude each other"),
         (
@@ -85,6 +95,27 @@ def check_options(options: DetectOptions) -> None:
             "--out - streams records, it cannot carry pictures",
         ),
         (options.out == STDOUT and len(formats) > 1, "--out - streams one --format only"),
+        (options.overwrite and options.video.resume, "--overwrite and --resume exclude each other"),
+        (
+            options.out == STDOUT and options.video.jobs > 1,
+            "--out - streams one run, --jobs makes several",
+        ),
+        (
+            options.out == STDOUT and (options.video.resume or options.video.report),
+            "--out - streams records, --resume and --report need files",
+        ),
+        (
+            options.out == STDOUT and options.video.offline,
+            "--out - streams records, which savgol, gaussian and --fill-gaps change afterwards",
+        ),
+        (
+            "-" in options.sources and options.video.jobs > 1,
+            "- reads standard input, which several --jobs cannot share",
+        ),
+        (
+            options.background == "transparent" and bool(parts) and options.video.side_by_side,
+            "--side-by-side and --background transparent exclude each other",
+        ),
     )
     for wrong, message in contradictions:
         if wrong:

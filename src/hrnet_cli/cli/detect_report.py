@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,10 +21,47 @@ NAMES_SHOWN = 5
 
 
 @dataclass
+class VideoOutcome:
+    """What came of one video.
+
+    Attributes:
+        source: As the user named it.
+        frames: Frames with a record.
+        people: People in all of them.
+        seconds: How long it took.
+        complete: Whether it was worked through to its end.
+        skipped: Whether an earlier run had done it.
+        error: Why it could not be used; empty when it could.
+        warnings: What else went wrong.
+        written: Files and folders.
+    """
+
+    source: str
+    frames: int = 0
+    people: int = 0
+    seconds: float = 0.0
+    complete: bool = False
+    skipped: bool = False
+    error: str = ""
+    warnings: list[str] = field(default_factory=list[str])
+    written: list[str] = field(default_factory=list[str])
+
+    @property
+    def state(self) -> str:
+        """Return how it ended, in a word."""
+        if self.skipped:
+            return "was done"
+        if self.error:
+            return "failed"
+        return "done" if self.complete else "stopped"
+
+
+@dataclass
 class RunReport:
     """What a run did, for its last lines and ``--json``."""
 
     photos: int = 0
+    videos: list[VideoOutcome] = field(default_factory=list[VideoOutcome])
     people: int = 0
     failed: list[tuple[str, HrnetError]] = field(default_factory=list[tuple[str, HrnetError]])
     start: float = field(default_factory=time.perf_counter)
@@ -48,13 +85,14 @@ def problem_reporter(report: RunReport, strict: bool) -> Callable[[str, InputErr
 
 
 def say_skipped(plan: "SourcePlan", options: DetectOptions) -> None:
-    """Name the files of folders that are no photos."""
+    """Name the files of folders that are neither photos nor videos."""
     if plan.skipped and not options.quiet:
         shown = ", ".join(plan.skipped[:NAMES_SHOWN])
         more = len(plan.skipped) - NAMES_SHOWN
         rest = f" and {more} more" if more > 0 else ""
         console.say(
-            f"skipped {_count(len(plan.skipped), 'file')} that are no photos: {shown}{rest}"
+            f"skipped {_count(len(plan.skipped), 'file')} that are no photos or videos:"
+            f" {shown}{rest}"
         )
 
 
@@ -89,21 +127,49 @@ def say_summary(
         _say_stages(clock, report)
     if options.quiet:
         return
+    if len(report.videos) > 1:
+        _say_videos(report.videos)
     failed = f", {_count(len(report.failed), 'input')} could not be used" if report.failed else ""
-    where = f"; wrote {', '.join(written)}" if written else ""
+    places = list(written) + [place for video in report.videos for place in video.written]
+    shown = places[:NAMES_SHOWN]
+    more = f" and {len(places) - NAMES_SHOWN} more" if len(places) > NAMES_SHOWN else ""
+    where = f"; wrote {', '.join(shown)}{more}" if places else ""
     console.say(
-        f"{_count(report.photos, 'photo')}, {_count(report.people, 'person', 'people')}"
+        f"{_done(report)}, {_count(report.people, 'person', 'people')}"
         f" in {report.seconds:.1f} s{failed}{where}"
     )
+
+
+def _done(report: RunReport) -> str:
+    """Return what was looked at: photos, videos and their frames."""
+    words = [_count(report.photos, "photo")] if report.photos or not report.videos else []
+    if report.videos:
+        skipped = sum(video.skipped for video in report.videos)
+        words.append(
+            _count(len(report.videos), "video") + (f" ({skipped} done before)" if skipped else "")
+        )
+        words.append(_count(sum(video.frames for video in report.videos), "frame"))
+    return ", ".join(words)
+
+
+def _say_videos(videos: Sequence[VideoOutcome]) -> None:
+    from rich.table import Table
+
+    table = Table("video", "", "frames", "people", "frames/s")
+    for video in videos:
+        speed = "" if video.skipped else f"{video.frames / max(video.seconds, 1e-9):.1f}"
+        table.add_row(video.source, video.state, str(video.frames), str(video.people), speed)
+    console.err().print(table)
 
 
 def _say_stages(clock: StageClock, report: RunReport) -> None:
     from rich.table import Table
 
-    table = Table("stage", "seconds", "share", "ms per photo")
+    table = Table("stage", "seconds", "share", "ms per picture")
     total = sum(clock.seconds.values()) or 1.0
+    pictures = report.photos + sum(video.frames for video in report.videos)
     for name, seconds in clock.seconds.items():
-        per_photo = 1000 * seconds / max(report.photos, 1)
+        per_photo = 1000 * seconds / max(pictures, 1)
         table.add_row(name, f"{seconds:.2f}", f"{seconds / total:.0%}", f"{per_photo:.1f}")
     console.err().print(table)
 
@@ -124,6 +190,7 @@ def print_json(
         "people": report.people,
         "failed": [{"source": s, "error": e.message} for s, e in report.failed],
         "skipped": list(plan.skipped),
+        "videos": [{**asdict(video), "state": video.state} for video in report.videos],
         "model": model,
         "detector": detector,
         "out": options.out,

@@ -22,8 +22,10 @@ from hrnet_cli.cli.detect_report import (
 )
 from hrnet_cli.cli.model_files import find_detector, open_estimator
 from hrnet_cli.detectors import Detector, DetectorSettings, open_detector
-from hrnet_cli.errors import ExitCode, InputError, OutputError
+from hrnet_cli.device import pick_device
+from hrnet_cli.errors import ExitCode, InputError, OutputError, UsageError
 from hrnet_cli.sinks import (
+    SINKS,
     RunInfo,
     Sink,
     open_sink,
@@ -33,6 +35,7 @@ from hrnet_cli.sinks import (
 )
 
 if TYPE_CHECKING:
+    from hrnet_cli.draw import Connections, DrawStyle
     from hrnet_cli.estimator import PoseEstimator
     from hrnet_cli.sources.plan import SourcePlan
 
@@ -41,31 +44,80 @@ def run(options: DetectOptions) -> None:
     """Find, estimate, write and report.
 
     Raises:
-        HrnetError: The run as a whole cannot be done; photos that cannot be used are reported
-            and counted instead, and end the run with exit code 3.
+        HrnetError: The run as a whole cannot be done; photos and videos that cannot be used are
+            reported and counted instead, and end the run with exit code 3.
     """
     check_options(options)
-    from hrnet_cli.sources.plan import plan_sources
-
-    plan = plan_sources(
-        options.sources, recursive=options.recursive, exclude=options.folder, stdin=sys.stdin
-    )
+    plan = _plan(options)
     report = RunReport()
     on_problem = problem_reporter(report, options.strict)
     for problem in plan.problems:
         on_problem("", problem)
     say_skipped(plan, options)
-    if not plan.photos:
+    if not plan.photos and not plan.videos:
         if not plan.problems:
-            raise InputError("no photos were named", hint="give photos, folders or a list")
+            if options.video.part is not None:
+                console.say("this part of the sources is empty: there are more parts than sources")
+                return
+            raise InputError(
+                "no photos or videos were named", hint="give photos, videos, folders or a list"
+            )
         raise typer.Exit(ExitCode.INPUT)
+    _check_kinds(plan, options)
     if options.dry_run:
         _say_plan(plan, options)
     else:
         _refuse_existing(plan, options)
+        if options.video.jobs > 1 and len(plan.photos) + len(plan.videos) > 1:
+            from hrnet_cli.cli.detect_jobs import run_jobs
+
+            run_jobs(plan, options)
+            return
         _detect(plan, options, report, on_problem)
     if report.failed:
         raise typer.Exit(ExitCode.INPUT)
+
+
+def _plan(options: DetectOptions) -> "SourcePlan":
+    from hrnet_cli.sources.plan import plan_sources
+
+    plan = plan_sources(
+        options.sources,
+        recursive=options.recursive,
+        exclude=options.folder,
+        stdin=sys.stdin,
+        sequences=options.video.rate is not None,
+    )
+    part = options.video.part
+    return plan if part is None else plan.shard(*part)
+
+
+def _check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
+    """Raise UsageError for options that mean nothing to the kind of sources there are."""
+    if not plan.videos and (given := options.video.given()):
+        raise UsageError(
+            f"{given[0]} is about videos, and none was named",
+            hint="leave it out, or add --fps to take photos as the pictures of a video",
+        )
+    if plan.videos and options.append:
+        raise UsageError(
+            "--append adds to the records of photos, a video has its own",
+            hint="use --resume to go on with a broken run",
+        )
+    if plan.videos and options.folder is None and len(plan.videos) + len(plan.photos) > 1:
+        raise UsageError("--out - streams one video or photos, not several", hint="name a folder")
+    if plan.photos:
+        for name in options.formats:
+            if SINKS[name].motion:
+                raise UsageError(
+                    f"format '{name}' holds the motion in a video, and photos were named",
+                    hint="add --fps to take photos as the pictures of a video",
+                )
+        if options.video.part is not None and options.folder and "jsonl" not in options.formats:
+            raise UsageError(
+                "--shard needs the format jsonl: parts are merged from it",
+                hint=f"use --format jsonl,{options.format}",
+            )
 
 
 def _detect(
@@ -74,56 +126,95 @@ def _detect(
     report: RunReport,
     on_problem: Callable[[str, InputError], None],
 ) -> None:
+    # The cheap look-up goes first: a misspelt detector is not found out after a download.
+    open_found_detector = _prepare_detector(options, plan)
+    estimator, weights_file = open_estimator(options, keep_heatmaps="heatmap" in options.parts)
+    detector = open_found_detector()
+    written: list[str] = []
+    try:
+        if plan.photos:
+            _detect_photos(plan, options, report, on_problem, estimator, detector, written)
+        if plan.videos:
+            from hrnet_cli.cli.detect_videos import detect_videos
+            from hrnet_cli.streaming import Finders
+            from hrnet_cli.weights import file_sha256
+
+            finders = Finders(detector, estimator, apart=pick_device(options.device) != "cpu")
+            sha256 = file_sha256(weights_file) if weights_file.is_file() else ""
+            detect_videos(plan.videos, options, finders, sha256[:16], report, on_problem)
+    except BaseException:
+        # Of a run that was cut short it is said what it left behind.
+        if report.photos or report.videos:
+            say_summary(report, options, estimator.clock, written)
+        raise
+    say_summary(report, options, estimator.clock, written)
+    if options.json:
+        print_json(
+            report, options, plan, estimator.spec.name, detector.name, estimator.clock, written
+        )
+
+
+def _detect_photos(
+    plan: "SourcePlan",
+    options: DetectOptions,
+    report: RunReport,
+    on_problem: Callable[[str, InputError], None],
+    estimator: "PoseEstimator",
+    detector: Detector,
+    written: list[str],
+) -> None:
+    """Find people in the photos and write; ``written`` gets the places as they are opened."""
     from hrnet_cli.pipeline import detect_poses
     from hrnet_cli.sources.photos import read_frames
 
-    # The cheap look-up goes first: a misspelt detector is not found out after a download.
-    open_found_detector = _prepare_detector(options, plan)
-    estimator, _ = open_estimator(options, keep_heatmaps="heatmap" in options.parts)
-    detector = open_found_detector()
     clock = estimator.clock
-    written: list[str] = []
     frames = read_frames(plan.photos, max_pixels=options.max_pixels, on_problem=on_problem)
-    try:
-        # Every writer is closed, also when the run or another writer fails.
-        with ExitStack() as stack, progress(len(plan.photos), options) as advance:
-            sinks: list[Sink] = []
-            for sink, place in _open_sinks(options, estimator, detector):
-                stack.callback(sink.close)
-                sinks.append(sink)
-                written.append(place)
-            for frame, poses in detect_poses(
-                frames, detector, estimator, on_problem=on_problem, clock=clock
-            ):
-                with clock.stage("draw and write"):
-                    for sink in sinks:
-                        sink.write(frame, poses)
-                report.photos += 1
-                report.people += len(poses)
-                advance(report)
-    except BaseException:
-        # Of a run that was cut short it is said what it left behind.
-        if report.photos:
-            say_summary(report, options, clock, written)
-        raise
-    say_summary(report, options, clock, written)
-    if options.json:
-        print_json(report, options, plan, estimator.spec.name, detector.name, clock, written)
+    # Every writer is closed, also when the run or another writer fails.
+    with ExitStack() as stack, progress(len(plan.photos), options) as advance:
+        sinks: list[Sink] = []
+        for sink, place in _open_sinks(options, estimator, detector):
+            stack.callback(sink.close)
+            sinks.append(sink)
+            written.append(place)
+        for frame, poses in detect_poses(
+            frames, detector, estimator, on_problem=on_problem, clock=clock
+        ):
+            with clock.stage("draw and write"):
+                for sink in sinks:
+                    sink.write(frame, poses)
+            report.photos += 1
+            report.people += len(poses)
+            advance(report)
 
 
 def _targets(plan: "SourcePlan", options: DetectOptions) -> list[Path]:
-    """Return every file and folder the run would write."""
+    """Return every file and folder the run would write for its photos."""
     folder = options.folder
-    if folder is None:
+    if folder is None or not plan.photos:
         return []
     transparent = options.background == "transparent"
     pictures = [picture_name(photo.name, transparent=transparent) for photo in plan.photos]
-    return [folder / path for path in planned_files(options.formats)] + [
+    return [folder / path for path in planned_files(options.formats, options.photos_stem)] + [
         folder / name for name in pictures if options.parts
     ]
 
 
+def _all_targets(plan: "SourcePlan", options: DetectOptions) -> list[Path]:
+    """Return every file and folder the run would write."""
+    targets = _targets(plan, options)
+    if plan.videos:
+        from hrnet_cli.cli.detect_videos import planned_outputs
+
+        for video in plan.videos:
+            targets += planned_outputs(video, options)
+    return targets
+
+
 def _refuse_existing(plan: "SourcePlan", options: DetectOptions) -> None:
+    if plan.videos:
+        from hrnet_cli.cli.detect_videos import refuse_existing
+
+        refuse_existing(plan.videos, options)
     if options.overwrite or options.append:
         return
     existing = [path for path in _targets(plan, options) if path.exists()]
@@ -136,18 +227,18 @@ def _refuse_existing(plan: "SourcePlan", options: DetectOptions) -> None:
 
 
 def _say_plan(plan: "SourcePlan", options: DetectOptions) -> None:
-    targets = [str(path) for path in _targets(plan, options)]
+    targets = [str(path) for path in _all_targets(plan, options)]
     if options.json:
         data = {
             "schema": "hrnet-plan/1",
-            "read": [photo.source for photo in plan.photos],
+            "read": [item.source for item in (*plan.photos, *plan.videos)],
             "write": targets,
             "skipped": list(plan.skipped),
         }
         echo_json(data)
         return
     lines = [
-        *(f"read   {photo.source}" for photo in plan.photos),
+        *(f"read   {item.source}" for item in (*plan.photos, *plan.videos)),
         *(f"write  {target}" for target in targets),
         *(f"skip   {name}" for name in plan.skipped),
     ]
@@ -168,18 +259,21 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
             iou_threshold=options.iou,
             max_people=options.max_people,
         )
-        boxes.check_speaks_of((photo.source, photo.name) for photo in plan.photos)
+        if not plan.videos:
+            boxes.check_speaks_of((photo.source, photo.name) for photo in plan.photos)
         return lambda: boxes
-    from hrnet_cli.device import pick_device
-
     defaults = DetectorSettings()
+    threshold = (
+        defaults.person_threshold if options.person_threshold is None else options.person_threshold
+    )
+    if options.video.follows and not plan.photos:
+        from hrnet_cli.cli.detect_videos import LEAST_TRACKED
+
+        # Unsure boxes continue tracks; the tracker starts none with them.
+        threshold = min(threshold, LEAST_TRACKED)
     settings = DetectorSettings(
         class_name=options.class_name,
-        person_threshold=(
-            defaults.person_threshold
-            if options.person_threshold is None
-            else options.person_threshold
-        ),
+        person_threshold=threshold,
         iou_threshold=defaults.iou_threshold if options.iou is None else options.iou,
         max_people=defaults.max_people if options.max_people is None else options.max_people,
         device=pick_device(options.device),
@@ -211,12 +305,28 @@ def _open_sinks(
     if options.parts:
         yield _open_overlay(options, estimator, folder), f"pictures in {folder}"
     for name in options.formats:
-        yield open_sink(name, folder, info), str(folder / planned_files([name])[0])
+        stem = options.photos_stem
+        yield open_sink(name, folder, info, stem), str(folder / planned_files([name], stem)[0])
 
 
 def _open_overlay(options: DetectOptions, estimator: "PoseEstimator", folder: Path) -> Sink:
-    from hrnet_cli.draw import DrawStyle, load_connections
     from hrnet_cli.sinks.overlay import open_overlay
+
+    connections, style = draw_settings(options, estimator)
+    return open_overlay(
+        folder, parts=options.parts, connections=connections, style=style, append=options.append
+    )
+
+
+def draw_settings(
+    options: DetectOptions, estimator: "PoseEstimator"
+) -> "tuple[Connections | None, DrawStyle]":
+    """Return the limbs to draw, None for those of the schema, and how.
+
+    Raises:
+        ConfigError: The file of the limbs says something wrong.
+    """
+    from hrnet_cli.draw import DrawStyle, load_connections
 
     style = DrawStyle(
         palette=options.palette,
@@ -226,11 +336,6 @@ def _open_overlay(options: DetectOptions, estimator: "PoseEstimator", folder: Pa
         keypoint_threshold=options.keypoint_threshold,
         sure_threshold=min(1.0, options.keypoint_threshold + 0.2),
     )
-    limbs = (
-        load_connections(options.connections, estimator.spec.schema)
-        if options.connections is not None
-        else None
-    )
-    return open_overlay(
-        folder, parts=options.parts, connections=limbs, style=style, append=options.append
-    )
+    if options.connections is None:
+        return None, style
+    return load_connections(options.connections, estimator.spec.schema), style

@@ -10,9 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from hrnet_cli.errors import InputError
 from hrnet_cli.images import IMAGE_SUFFIXES
+from hrnet_cli.sources import PHOTOS_STEM
 
-# The records of all photos of a run have this name; those of a video have its own.
-PHOTOS_STEM = "poses"
 _ADDRESS = r"(camera:|[a-z][a-z0-9+.-]*://)"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts")
 

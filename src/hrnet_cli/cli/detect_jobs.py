@@ -1,0 +1,82 @@
+"""``hrnet detect --jobs``: several processes of this machine, each with a part of the sources."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from hrnet_cli.cli import console
+from hrnet_cli.cli.detect_options import DetectOptions
+from hrnet_cli.device import processors
+from hrnet_cli.errors import ExitCode
+from hrnet_cli.merging import merge
+from hrnet_cli.stopping import StopRequest
+
+if TYPE_CHECKING:
+    from hrnet_cli.sources.plan import SourcePlan
+
+# How often the processes are looked after.
+_LOOK_S = 0.2
+_THREADS = "OMP_NUM_THREADS"
+
+
+def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
+    """Start the processes, wait for all, and join the records of photos.
+
+    Raises:
+        typer.Exit: With the gravest exit code of the processes, unless all ended well.
+        KeyboardInterrupt: After a signal, when all processes have saved and ended.
+    """
+    count = min(options.video.jobs, len(plan.photos) + len(plan.videos))
+    words = _without(sys.argv[1:], "--jobs")
+    environment = dict(os.environ)
+    # Each gets its share of the processors, or they would wait for each other.
+    environment.setdefault(_THREADS, str(max(1, processors() // count)))
+    if not options.quiet:
+        console.say(f"{count} processes, {environment[_THREADS]} threads each")
+    with StopRequest() as stop:
+        jobs = [
+            subprocess.Popen(
+                [sys.executable, "-m", "hrnet_cli", *words, "--shard", f"{number}/{count}"],
+                env=environment,
+                start_new_session=True,
+            )
+            for number in range(1, count + 1)
+        ]
+        _wait(jobs, stop)
+    stop.check()
+    # A process that was killed has a negative code.
+    worst = max(job.returncode if job.returncode >= 0 else int(ExitCode.BUG) for job in jobs)
+    if plan.photos and options.folder is not None and worst in (ExitCode.OK, ExitCode.INPUT):
+        folder = Path(options.folder)
+        merge([folder], folder, overwrite=options.overwrite)
+    if worst:
+        raise typer.Exit(worst)
+
+
+def _wait(jobs: list[subprocess.Popen[bytes]], stop: StopRequest) -> None:
+    """Wait for all processes, and pass on a request to stop."""
+    told = False
+    for job in jobs:
+        while job.poll() is None:
+            time.sleep(_LOOK_S)
+            if stop.requested and not told:
+                told = True
+                for each in jobs:
+                    each.send_signal(signal.SIGTERM)
+
+
+def _without(words: list[str], option: str) -> list[str]:
+    """Return command line words without an option and its value."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if not skip and word != option and not word.startswith(f"{option}="):
+            kept.append(word)
+        skip = not skip and word == option
+    return kept

@@ -1,0 +1,371 @@
+"""What ``hrnet detect`` does with videos: each from its options to finished files."""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hrnet_cli.ahead import Ahead
+from hrnet_cli.cli import console
+from hrnet_cli.cli.detect_options import DetectOptions
+from hrnet_cli.cli.detect_report import RunReport, VideoOutcome
+from hrnet_cli.cli.video_progress import show_progress
+from hrnet_cli.errors import HrnetError, InputError, OutputError
+from hrnet_cli.resuming import resume_folder
+from hrnet_cli.sinks import RunInfo, open_stream, planned_files
+from hrnet_cli.sinks.encoding import CODECS, VideoSettings, check_encoder
+from hrnet_cli.sinks.sound import Sound
+from hrnet_cli.smoothing import SmoothingSettings
+from hrnet_cli.smoothing_offline import OfflineSettings
+from hrnet_cli.sources import VideoSource
+from hrnet_cli.sources.plan import Video
+from hrnet_cli.stopping import StopRequest
+from hrnet_cli.streaming import Finders, Following, Memory, Seen, chunk_frames, find_poses
+from hrnet_cli.tracking import TrackerSettings
+from hrnet_cli.video_job import damage_words, process_video
+from hrnet_cli.video_report import VideoReportInfo
+from hrnet_cli.video_task import Drawing, VideoResult, VideoTask, Watch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hrnet_cli.sinks.show import Window
+
+# With tracking the detector also gives boxes this unsure: they continue tracks, and start none.
+LEAST_TRACKED = 0.1
+
+
+def planned_outputs(video: Video, options: DetectOptions) -> list[Path]:
+    """Return the files and folders that a video's run would write."""
+    folder = options.folder
+    if folder is None:
+        return []
+    files = planned_files(options.formats, video.name, video=True)
+    if options.parts:
+        suffix = VideoSettings(options.video.video_codec).suffix or "_frames"
+        files.append(Path(f"{video.name}{suffix}"))
+    if options.video.report:
+        files.append(Path(f"{video.name}.html"))
+    return [folder / file for file in files]
+
+
+def is_done(video: Video, options: DetectOptions) -> bool:
+    """Tell whether an earlier run finished a video: all is there, and nothing to go on with."""
+    outputs = planned_outputs(video, options)
+    return bool(outputs) and all(path.exists() for path in outputs) and not _broken(video, options)
+
+
+def refuse_existing(videos: Sequence[Video], options: DetectOptions) -> None:
+    """Raise OutputError before anything is replaced that nobody said may be.
+
+    Raises:
+        OutputError: Output exists, of a run that is done or broken; or it would replace its video.
+    """
+    for video in videos:
+        outputs = planned_outputs(video, options)
+        for path in outputs:
+            if path.exists() and video.path is not None and path.samefile(video.path):
+                raise OutputError(
+                    f"'{path}' would replace the video it is drawn from",
+                    hint="name another folder with --out",
+                )
+        broken = _broken(video, options)
+        if options.overwrite or (options.video.resume and (broken or is_done(video, options))):
+            continue
+        if broken:
+            raise OutputError(
+                f"a run on '{video.source}' was broken, and could go on",
+                hint="add --resume to go on with it, or --overwrite to start anew",
+            )
+        existing = [path for path in outputs if path.exists()]
+        if existing:
+            raise OutputError(
+                f"'{existing[0]}' would be overwritten",
+                hint="add --overwrite to replace it, or name another folder with --out",
+            )
+
+
+def detect_videos(
+    videos: Sequence[Video],
+    options: DetectOptions,
+    finders: Finders,
+    model_hash: str,
+    report: RunReport,
+    on_problem: Callable[[str, InputError], None],
+) -> None:
+    """Work through videos one after the other; one that cannot be used is told and left out.
+
+    Args:
+        videos: What to do, in order.
+        options: As given; checked.
+        finders: The loaded models, shared by all videos.
+        model_hash: Of the weights file: a broken run goes on with the same weights only.
+        report: Gets one outcome for each video.
+        on_problem: Called with a video that cannot be used; raises to stop.
+
+    Raises:
+        HrnetError: The run as a whole cannot go on, such as a full disk.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; what was written is complete and can be gone on with.
+    """
+    if options.parts:
+        check_encoder(_encoding(options))
+    with ExitStack() as stack:
+        window = _open_window(options, stack)
+        stop = stack.enter_context(StopRequest())
+        for number, video in enumerate(videos, start=1):
+            if options.video.resume and is_done(video, options):
+                report.videos.append(VideoOutcome(video.source, skipped=True))
+                continue
+            outcome = VideoOutcome(video.source)
+            report.videos.append(outcome)
+            start = time.perf_counter()
+            label = f"{number}/{len(videos)} {Path(video.name).name}"
+            try:
+                _detect_video(video, label, options, finders, model_hash, outcome, stop, window)
+            except InputError as error:
+                outcome.error = error.message
+                on_problem(video.source, error)
+            except HrnetError as error:
+                outcome.error = error.message
+                raise
+            finally:
+                outcome.seconds = time.perf_counter() - start
+                report.people += outcome.people
+            for warning in outcome.warnings:
+                console.say_warning(f"{video.source}: {warning}")
+            stop.check()
+
+
+def _detect_video(
+    video: Video,
+    label: str,
+    options: DetectOptions,
+    finders: Finders,
+    model_hash: str,
+    outcome: VideoOutcome,
+    stop: StopRequest,
+    window: "Window | None",
+) -> None:
+    source = open_source(video, options)
+    result = VideoResult()
+    clock = finders.estimator.clock
+    with show_progress(label, source.info.frames, clock, quiet=options.quiet) as advance:
+
+        def on_frame(seen: Seen, picture: "np.ndarray | None") -> bool:
+            advance(result.frames, result.people)
+            if window is None:
+                return True
+            return window.show(seen.frame.image_HW3 if picture is None else picture)
+
+        watch = Watch(on_frame, lambda: stop.requested)
+        try:
+            if options.folder is None:
+                _stream(source, options, finders, watch, result)
+            else:
+                task = _task(video, source, options, finders, model_hash)
+                process_video(task, finders, watch, result)
+        finally:
+            source.close()
+            outcome.frames, outcome.people = result.frames, result.people
+            outcome.warnings, outcome.complete = result.warnings, result.complete
+            outcome.written = [str(path) for path in result.written]
+
+
+def open_source(video: Video, options: DetectOptions) -> VideoSource:
+    """Open a file, camera, stream or sequence of pictures.
+
+    Raises:
+        InputError: It cannot be opened, or has nothing to see.
+    """
+    span, most = options.video.span, options.max_pixels
+    if video.pictures:
+        from hrnet_cli.sources.sequence import open_sequence
+
+        rate = options.video.rate
+        if rate is None:
+            raise ValueError("pictures are a video with a rate only")
+        return open_sequence(video.pictures, video.source, video.name, rate, span, max_pixels=most)
+    if video.path is None:
+        from hrnet_cli.sources.camera import open_camera
+
+        return open_camera(video.address, video.source, video.name, span, max_pixels=most)
+    from hrnet_cli.sources.video import open_video
+
+    return open_video(video.source, video.path, video.name, span, max_pixels=most)
+
+
+def _stream(
+    source: VideoSource,
+    options: DetectOptions,
+    finders: Finders,
+    watch: Watch,
+    result: VideoResult,
+) -> None:
+    """Write records to standard output as they are known, and nothing else."""
+    width, height = source.info.size_wh
+    chunk = 1 if source.info.live else chunk_frames(width * height)
+    memory = Memory(_following(options))
+    sink = open_stream(options.formats[0], sys.stdout.buffer, _info(options, finders))
+    with ExitStack() as stack:
+        frames = stack.enter_context(Ahead(source.frames(), chunk, "read"))
+        found = find_poses(frames, finders, memory, chunk=chunk)
+        seen = stack.enter_context(Ahead(found, chunk, "find", watch.stop))
+        for one in seen:
+            sink.write(one.frame, one.poses)
+            result.frames = one.number
+            result.people += len(one.poses)
+            if not watch.on_frame(one, None):
+                break
+    result.warnings += damage_words(source, result.frames)
+    result.complete = not watch.stop()
+
+
+def _task(
+    video: Video, source: VideoSource, options: DetectOptions, finders: Finders, model_hash: str
+) -> VideoTask:
+    from hrnet_cli.cli.detect_run import draw_settings
+
+    if options.folder is None:
+        raise ValueError("no folder to write to")
+    parts = options.parts
+    drawing = None
+    if parts:
+        connections, style = draw_settings(options, finders.estimator)
+        drawing = Drawing(parts, connections, style, options.video.side_by_side)
+    offline = None
+    if options.video.offline:
+        offline = OfflineSettings(
+            kind=options.video.smooth,
+            max_gap_s=options.video.fill_gaps,
+            fix_swaps=options.video.fix_swaps,
+        )
+        if source.info.live:
+            raise InputError(
+                f"'{video.source}' is live: --smooth {options.video.smooth} and --fill-gaps need"
+                " the whole video",
+                hint="use --smooth one-euro",
+            )
+    page = None
+    if options.video.report and video.path is not None and not video.pictures:
+        page = VideoReportInfo(
+            model=finders.estimator.spec.name,
+            detector=finders.detector.name,
+            command=shlex.join(["hrnet", *sys.argv[1:]]),
+            keypoint_threshold=options.keypoint_threshold,
+            facts=[("smoothing", options.video.smooth)],
+        )
+    elif options.video.report:
+        console.say_warning(f"{video.source}: a report needs a video file, none is written")
+    return VideoTask(
+        source=source,
+        target=options.folder / video.name,
+        formats=options.formats,
+        info=_info(options, finders),
+        following=_following(options),
+        settings=_settings(video, source, options, finders, model_hash),
+        drawing=drawing,
+        encoding=replace(_encoding(options), pixel_aspect=source.info.pixel_aspect),
+        offline=offline,
+        sound=_sound(video, source, options),
+        report=page,
+        original=video.path,
+        resume=options.video.resume,
+    )
+
+
+def _sound(video: Video, source: VideoSource, options: DetectOptions) -> Sound | None:
+    """Return what the drawn video gets to hear: a file's own sound, of the wanted part."""
+    if video.path is None or video.pictures or not source.info.has_audio:
+        return None
+    span = options.video.span
+    return Sound(video.path, whole=span.end_s is None and span.max_frames is None)
+
+
+def _info(options: DetectOptions, finders: Finders) -> RunInfo:
+    return RunInfo(
+        model=finders.estimator.spec.name,
+        detector=finders.detector.name,
+        keypoint_threshold=options.keypoint_threshold,
+        drop_low=options.drop_low,
+    )
+
+
+def _following(options: DetectOptions) -> Following:
+    """Return what is done from frame to frame."""
+    if not options.video.follows:
+        return Following()
+    threshold = person_threshold(options)
+    causal = not options.video.offline
+    return Following(
+        tracking=TrackerSettings(
+            person_threshold=threshold, low_threshold=min(LEAST_TRACKED, threshold)
+        ),
+        detect_every=options.video.detect_every,
+        smoothing=options.video.smooth if causal else "none",
+        smoothing_settings=SmoothingSettings(fix_swaps=options.video.fix_swaps and causal),
+    )
+
+
+def person_threshold(options: DetectOptions) -> float:
+    """Return the score from which a box is a person; boxes from a file are taken as they are."""
+    from hrnet_cli.detectors import DetectorSettings
+
+    if options.person_threshold is not None:
+        return options.person_threshold
+    return 0.0 if options.boxes is not None else DetectorSettings().person_threshold
+
+
+def _encoding(options: DetectOptions) -> VideoSettings:
+    return VideoSettings(options.video.video_codec, options.video.quality)
+
+
+def keeps_alpha(options: DetectOptions) -> bool:
+    """Tell whether the drawn video can be transparent."""
+    return CODECS[options.video.video_codec].alpha
+
+
+def _settings(
+    video: Video, source: VideoSource, options: DetectOptions, finders: Finders, model_hash: str
+) -> dict[str, Any]:
+    """Return all that decides the outputs, under the names the user knows."""
+    file = video.path.stat() if video.path is not None else None
+    values = asdict(options.video)
+    for unimportant in ("resume", "jobs", "shard", "show"):
+        values.pop(unimportant)
+    for name in (
+        *("format", "draw", "class_name", "person_threshold", "iou", "max_people"),
+        *("keypoint_threshold", "drop_low", "flip_test", "batch_size", "palette", "background"),
+        *("point_size", "line_width"),
+    ):
+        values[name] = getattr(options, name)
+    values["connections"] = None if options.connections is None else str(options.connections)
+    values["boxes"] = None if options.boxes is None else str(options.boxes)
+    return {
+        "video": video.source,
+        "video size in bytes": None if file is None else file.st_size,
+        "picture size": list(source.info.size_wh),
+        "model": finders.estimator.spec.name,
+        "model hash": model_hash,
+        "detector": finders.detector.name,
+        **{f"--{name.replace('_', '-')}": value for name, value in values.items()},
+    }
+
+
+def _broken(video: Video, options: DetectOptions) -> bool:
+    """Tell whether an earlier run left something to go on with."""
+    folder = options.folder
+    return folder is not None and (resume_folder(folder / video.name) / "state.json").exists()
+
+
+def _open_window(options: DetectOptions, stack: ExitStack) -> "Window | None":
+    if not options.video.show:
+        return None
+    from hrnet_cli.sinks.show import open_window
+
+    window = open_window()
+    stack.callback(window.close)
+    return window

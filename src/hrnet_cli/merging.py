@@ -1,0 +1,225 @@
+"""The outputs of a divided run -> those of a run in one go."""
+
+import json
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hrnet_cli.errors import InputError, OutputError
+from hrnet_cli.images import write_bytes_atomic
+from hrnet_cli.records import read_records
+from hrnet_cli.sinks import SINKS, RunInfo, open_sink, planned_files
+from hrnet_cli.sinks.files import make_folder, reporting
+from hrnet_cli.sources import PHOTOS_STEM
+from hrnet_cli.structures import Frame, Poses
+
+_PART = re.compile(re.escape(PHOTOS_STEM) + r"\.shard-(\d+)-of-(\d+)(\..+)")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What merging did.
+
+    Attributes:
+        parts: Parts of photo records that were joined.
+        photos: Records in them.
+        files: Other files that were taken over.
+        written: The joined files.
+    """
+
+    parts: int
+    photos: int
+    files: int
+    written: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The records of the photos in one part of a run, in one format."""
+
+    number: int
+    count: int
+    suffix: str
+    path: Path
+
+
+def merge(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> Merged:
+    """Join the output folders of the parts of a run.
+
+    Records of photos become one file of each format, in the order of one run. All other files, such
+    as pictures and the outputs of videos, are copied under their relative paths. In a folder that
+    is merged into itself the parts are removed in the end.
+
+    Args:
+        folders: Output folders of the parts; one, when all parts wrote into the same.
+        out: Folder of the joined outputs; may be one of ``folders``.
+        overwrite: Replace what is there.
+
+    Raises:
+        InputError: A part is missing, stands there twice, was broken, or two folders have different
+            files of the same name.
+        OutputError: Something would be overwritten, or cannot be written.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"'{folder}' is no folder", hint="name the --out folders of the parts")
+    files = {folder: _files(folder) for folder in folders}
+    parts = _ordered_parts([part for folder in folders for part in _parts(folder, files[folder])])
+    copies = _copies(files, out)
+    others = {suffix for suffix in parts if suffix != ".jsonl"}
+    if others and ".jsonl" not in parts:
+        raise InputError(
+            f"parts of {PHOTOS_STEM}{min(others)} have no records beside them",
+            hint="repeat the parts with --format jsonl and the others",
+        )
+    formats = [name for name in SINKS if any(_suffix(name) == suffix for suffix in parts)]
+    targets = [out / path for path in planned_files(formats, PHOTOS_STEM)]
+    _refuse_existing([*targets, *(target for _, target in copies)], overwrite=overwrite)
+    for source, target in copies:
+        _copy(source, target)
+    photos = _join(parts, formats, out) if parts else 0
+    for path in (part.path for some in parts.values() for part in some):
+        if path.parent.resolve() == out.resolve():
+            with reporting(path):
+                path.unlink()
+    return Merged(len(parts.get(".jsonl", ())), photos, len(copies), tuple(targets))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return all files of a folder and those below it, refusing what a broken run left."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in found:
+        broken = next((p for p in path.relative_to(folder).parents if p.suffix == ".resume"), None)
+        if broken is not None:
+            raise InputError(
+                f"'{folder / broken}' is of a run that was broken",
+                hint="repeat its command with --resume, then merge",
+            )
+    return found
+
+
+def _parts(folder: Path, files: Iterable[Path]) -> Iterator[_Part]:
+    for path in files:
+        if path.parent == folder and (match := _PART.fullmatch(path.name)):
+            yield _Part(int(match[1]), int(match[2]), match[3], path)
+
+
+def _ordered_parts(parts: Iterable[_Part]) -> dict[str, list[_Part]]:
+    """Return the parts of each suffix in order, all of them there and each once."""
+    groups: defaultdict[str, list[_Part]] = defaultdict(list)
+    for part in parts:
+        groups[part.suffix].append(part)
+    for suffix, group in groups.items():
+        group.sort(key=lambda part: part.number)
+        count = group[0].count
+        if any(part.count != count for part in group):
+            counts = ", ".join(map(str, sorted({part.count for part in group})))
+            raise InputError(
+                f"parts of runs divided differently are mixed: by {counts}",
+                hint="merge the folders of one run at a time",
+            )
+        numbers = [part.number for part in group]
+        missing = sorted(set(range(1, count + 1)) - set(numbers))
+        if missing and suffix == ".jsonl":
+            _check_missing(missing, group)
+        if len(set(numbers)) < len(numbers):
+            double = next(number for number in numbers if numbers.count(number) > 1)
+            raise InputError(
+                f"part {double} of {count} stands there twice:"
+                f" {', '.join(str(p.path) for p in group if p.number == double)}",
+                hint="name each folder once",
+            )
+    return dict(groups)
+
+
+def _check_missing(missing: list[int], group: list[_Part]) -> None:
+    """Raise InputError unless there were more parts than photos, so that some had none."""
+    lines = [sum(1 for _ in part.path.open("rb")) for part in group]
+    if max(lines) > 1:
+        raise InputError(
+            f"part {missing[0]} of {group[0].count} is missing",
+            hint="name the folders of all parts",
+        )
+
+
+def _copies(files: dict[Path, list[Path]], out: Path) -> list[tuple[Path, Path]]:
+    """Return (source, target) of the files that are taken over as they are."""
+    sources: dict[Path, Path] = {}
+    for folder, paths in files.items():
+        for path in paths:
+            relative = path.relative_to(folder)
+            if _PART.fullmatch(relative.name):
+                continue
+            if relative in sources:
+                raise InputError(
+                    f"'{sources[relative]}' and '{path}' have the same name",
+                    hint="merge the parts of one run, whose outputs have different names",
+                )
+            sources[relative] = path
+    return [
+        (path, out / relative)
+        for relative, path in sources.items()
+        if path.resolve() != (out / relative).resolve()
+    ]
+
+
+def _refuse_existing(targets: Iterable[Path], *, overwrite: bool) -> None:
+    existing = [path for path in targets if path.is_file()]
+    if existing and not overwrite:
+        raise OutputError(
+            f"'{existing[0]}' would be overwritten",
+            hint="add --overwrite to replace it, or name another folder with --out",
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    make_folder(target.parent)
+    part = target.with_name(f".{target.name}.part")
+    with reporting(target):
+        shutil.copy2(source, part)
+        part.replace(target)
+
+
+def _join(parts: dict[str, list[_Part]], formats: Sequence[str], out: Path) -> int:
+    """Write the joined records of all photos in each format, and return how many there are."""
+    records = out / planned_files(["jsonl"], PHOTOS_STEM)[0]
+    make_folder(out)
+    lines = b"".join(part.path.read_bytes() for part in parts[".jsonl"])
+    write_bytes_atomic(records, lines)
+    first = json.loads(lines.split(b"\n", 1)[0]) if lines else {}
+    info = RunInfo(str(first.get("model", "")), str(first.get("detector", "")), 0.0)
+    names = _coco_names(parts.get(_suffix("coco"), ()))
+    for name in formats:
+        if name == "jsonl":
+            continue
+        sink = open_sink(name, out, info, PHOTOS_STEM)
+        try:
+            for frame, poses in _named(read_records(records), names if name == "coco" else None):
+                sink.write(frame, poses)
+        finally:
+            sink.close()
+    return lines.count(b"\n")
+
+
+def _named(
+    records: Iterable[tuple[Frame, Poses]], names: Sequence[str] | None
+) -> Iterator[tuple[Frame, Poses]]:
+    """Yield records with the file names that COCO entries have, one entry a person."""
+    place = 0
+    for frame, poses in records:
+        named = frame if names is None or not len(poses) else replace(frame, name=names[place])
+        place += len(poses)
+        yield named, poses
+
+
+def _coco_names(parts: Iterable[_Part]) -> list[str]:
+    return [entry["file_name"] for part in parts for entry in json.loads(part.path.read_bytes())]
+
+
+def _suffix(name: str) -> str:
+    """Return what stands behind the stem in a format's file; its folder's name for the others."""
+    path = str(planned_files([name], PHOTOS_STEM)[0])
+    return path.removeprefix(PHOTOS_STEM)
