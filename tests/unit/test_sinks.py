@@ -483,9 +483,9 @@ def test_csv_is_exactly_as_documented(tmp_path):
     write_all("csv", tmp_path, [(frame, small_poses()), (make_frame(), make_poses(0))])
     assert read(tmp_path / "poses.csv") == (
         "source,frame,time_s,person,id,box_x1,box_y1,box_x2,box_y2,box_score,person_score,"
-        "keypoint,x,y,score,in_frame\n"
-        '"a, b.jpg",0,,0,,1.0,2.25,33.5,40.0,0.9,0.48434,tip,10.123,20.5,0.8765,true\n'
-        '"a, b.jpg",0,,0,,1.0,2.25,33.5,40.0,0.9,0.48434,tail,70.0,-3.0,0.2,false\n'
+        "keypoint,x,y,score,in_frame,pts,x_raw,y_raw,flags\n"
+        '"a, b.jpg",0,,0,,1.0,2.25,33.5,40.0,0.9,0.48434,tip,10.123,20.5,0.8765,true,,,,\n'
+        '"a, b.jpg",0,,0,,1.0,2.25,33.5,40.0,0.9,0.48434,tail,70.0,-3.0,0.2,false,,,,\n'
     )
 
 
@@ -493,7 +493,7 @@ def test_csv_leaves_dropped_keypoints_as_empty_cells(tmp_path):
     poses = small_poses(track_ids_N=np.array([3]))
     write_all("csv", tmp_path, [(make_frame(), poses)], DROP_LOW)
     row = read(tmp_path / "poses.csv").splitlines()[2]
-    assert row == "photo.jpg,0,,0,3,1.0,2.25,33.5,40.0,0.9,0.48434,tail,,,,false"
+    assert row == "photo.jpg,0,,0,3,1.0,2.25,33.5,40.0,0.9,0.48434,tail,,,,false,,,,"
 
 
 def test_csv_appends_without_a_second_header_and_repairs_a_cut_row(tmp_path):
