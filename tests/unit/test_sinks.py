@@ -6,12 +6,16 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from builders import make_frame, make_poses
+from hrnet_cli.angles import ANGLES
 from hrnet_cli.errors import ExitCode, OutputError, UsageError
 from hrnet_cli.images import read_image
 from hrnet_cli.schema import KeypointSchema, load_schema
@@ -35,6 +39,11 @@ from hrnet_cli.structures import Boxes, Poses
 INFO = RunInfo("starter", "yolo26s", keypoint_threshold=0.3)
 APPEND = RunInfo("starter", "yolo26s", keypoint_threshold=0.3, append=True)
 DROP_LOW = RunInfo("starter", "yolo26s", keypoint_threshold=0.3, drop_low=True)
+
+# Motion formats take no photos; test_sinks_motion.py is about them.
+PHOTO_FORMATS = [name for name, entry in SINKS.items() if not entry.motion]
+# These have written each picture before the next one comes.
+DIRECT_FORMATS = [name for name in PHOTO_FORMATS if name != "parquet"]
 
 TWO_POINTS = KeypointSchema("two", ("tip", "tail"), skeleton=(("tip", "tail"),))
 
@@ -76,7 +85,10 @@ def people_in(name, folder) -> int:
     path = folder / planned_files([name])[0]
     if name == "jsonl":
         return sum(len(json.loads(line)["people"]) for line in read(path).splitlines())
-    if name == "csv":
+    if name == "parquet":
+        table = pq.read_table(path).to_pydict()
+        return len(set(zip(table["source"], table["person"], strict=True)))
+    if name in ("csv", "angles"):
         rows = csv.DictReader(io.StringIO(read(path)))
         return len({(row["source"], row["person"]) for row in rows})
     if name == "coco":
@@ -87,7 +99,7 @@ def people_in(name, folder) -> int:
 # --- What every format keeps to -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", PHOTO_FORMATS)
 def test_writes_people_nobody_and_names_of_all_scripts(name, tmp_path):
     frames = [
         (make_frame("Füße 人.jpg"), make_poses(2)),
@@ -98,13 +110,13 @@ def test_writes_people_nobody_and_names_of_all_scripts(name, tmp_path):
     assert people_in(name, tmp_path / "new" / "out") == 3
 
 
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", PHOTO_FORMATS)
 def test_a_run_without_any_picture_leaves_readable_output(name, tmp_path):
     write_all(name, tmp_path, [])
     assert people_in(name, tmp_path) == 0
 
 
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", PHOTO_FORMATS)
 def test_closing_twice_does_no_harm(name, tmp_path):
     sink = open_sink(name, tmp_path, INFO)
     sink.write(make_frame(), make_poses(1))
@@ -114,40 +126,40 @@ def test_closing_twice_does_no_harm(name, tmp_path):
     assert written(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", PHOTO_FORMATS)
 def test_appending_keeps_what_was_there(name, tmp_path):
     write_all(name, tmp_path, [(make_frame("a.jpg"), make_poses(1))])
     write_all(name, tmp_path, [(make_frame("b.jpg"), make_poses(2))], APPEND)
     assert people_in(name, tmp_path) == 3
 
 
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", PHOTO_FORMATS)
 def test_appending_to_nothing_starts_anew(name, tmp_path):
     write_all(name, tmp_path, [(make_frame("a.jpg"), make_poses(2))], APPEND)
     assert people_in(name, tmp_path) == 2
 
 
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", PHOTO_FORMATS)
 def test_writing_anew_replaces_an_earlier_run(name, tmp_path):
     write_all(name, tmp_path, [(make_frame("a.jpg"), make_poses(2))])
     write_all(name, tmp_path, [(make_frame("a.jpg"), make_poses(1))])
     assert people_in(name, tmp_path) == 1
 
 
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", PHOTO_FORMATS)
 def test_the_planned_path_is_the_written_one(name, tmp_path):
     write_all(name, tmp_path, [(make_frame(), make_poses(1))])
     assert [path.name for path in tmp_path.iterdir()] == [str(planned_files([name])[0])]
 
 
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", PHOTO_FORMATS)
 def test_names_that_are_not_utf8_are_written(name, tmp_path):
     frame = make_frame(os.fsdecode(b"caf\xe9.jpg"))
     write_all(name, tmp_path, [(frame, make_poses(1))])
     assert people_in(name, tmp_path) == 1
 
 
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", PHOTO_FORMATS)
 def test_numbers_that_are_not_finite_leave_readable_output(name, tmp_path):
     poses = small_poses(
         keypoints_NK2=np.array([[[np.nan, 1.0], [np.inf, 2.0]]]),
@@ -188,7 +200,7 @@ def disk_full_after(monkeypatch, allowed_bytes):
     monkeypatch.setattr(Path, "replace", replace)
 
 
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", DIRECT_FORMATS)
 def test_a_full_disk_is_named_and_takes_nothing_back(name, tmp_path, monkeypatch):
     sink = open_sink(name, tmp_path, INFO)
     sink.write(make_frame("a.jpg"), make_poses(1))
@@ -206,7 +218,7 @@ def test_a_full_disk_is_named_and_takes_nothing_back(name, tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
-@pytest.mark.parametrize("name", ["jsonl", "csv", "coco"])
+@pytest.mark.parametrize("name", ["jsonl", "csv", "coco", "angles"])
 def test_a_real_partial_write_is_taken_back(name, tmp_path):
     # The limit makes the kernel write a part of the block and refuse the rest.
     import resource
@@ -227,7 +239,7 @@ def test_a_real_partial_write_is_taken_back(name, tmp_path):
     assert people_in(name, tmp_path) == 4
 
 
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", DIRECT_FORMATS)
 def test_ctrl_c_within_a_write_leaves_whole_entries(name, tmp_path, monkeypatch):
     real_write = os.write
 
@@ -271,7 +283,7 @@ def test_an_output_folder_that_is_a_file_is_named(name, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps open files in place")
-@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("name", DIRECT_FORMATS)
 def test_a_folder_removed_during_the_run_is_named(name, tmp_path):
     folder = tmp_path / "out"
     sink = open_sink(name, folder, INFO)
@@ -298,7 +310,8 @@ def test_an_unknown_format_is_named():
     with pytest.raises(UsageError) as raised:
         planned_files(["jsnl"])
     assert raised.value.message == (
-        "output format 'jsnl' is not known, expected one of jsonl, csv, coco, openpose"
+        "output format 'jsnl' is not known, expected one of jsonl, csv, coco, openpose, parquet,"
+        " angles, trc, c3d"
     )
     assert raised.value.hint == "did you mean 'jsonl'?"
     assert raised.value.exit_code == 2
@@ -483,9 +496,9 @@ def test_csv_is_exactly_as_documented(tmp_path):
     write_all("csv", tmp_path, [(frame, small_poses()), (make_frame(), make_poses(0))])
     assert read(tmp_path / "poses.csv") == (
         "source,frame,time_s,person,id,box_x1,box_y1,box_x2,box_y2,box_score,person_score,"
-        "keypoint,x,y,score,in_frame\n"
-        '"a, b.jpg",0,,0,,1.0,2.25,33.5,40.0,0.9,0.48434,tip,10.123,20.5,0.8765,true\n'
-        '"a, b.jpg",0,,0,,1.0,2.25,33.5,40.0,0.9,0.48434,tail,70.0,-3.0,0.2,false\n'
+        "keypoint,x,y,score,in_frame,pts,x_raw,y_raw,flags\n"
+        '"a, b.jpg",0,,0,,1.0,2.25,33.5,40.0,0.9,0.48434,tip,10.123,20.5,0.8765,true,,,,\n'
+        '"a, b.jpg",0,,0,,1.0,2.25,33.5,40.0,0.9,0.48434,tail,70.0,-3.0,0.2,false,,,,\n'
     )
 
 
@@ -493,7 +506,7 @@ def test_csv_leaves_dropped_keypoints_as_empty_cells(tmp_path):
     poses = small_poses(track_ids_N=np.array([3]))
     write_all("csv", tmp_path, [(make_frame(), poses)], DROP_LOW)
     row = read(tmp_path / "poses.csv").splitlines()[2]
-    assert row == "photo.jpg,0,,0,3,1.0,2.25,33.5,40.0,0.9,0.48434,tail,,,,false"
+    assert row == "photo.jpg,0,,0,3,1.0,2.25,33.5,40.0,0.9,0.48434,tail,,,,false,,,,"
 
 
 def test_csv_appends_without_a_second_header_and_repairs_a_cut_row(tmp_path):
@@ -886,13 +899,35 @@ def test_the_document_shows_what_is_written(tmp_path):
     info = RunInfo("hrnet-w32-256x192-udp", "yolo26s", keypoint_threshold=0.2)
     frame = make_frame("photo.jpg", source="in/photo.jpg", width=640, height=480)
     document = (Path(__file__).parents[2] / "docs" / "output.md").read_text(encoding="utf-8")
-    (as_record, as_coco) = re.findall(r"```json\n(.*?)```", document, re.DOTALL)
+    (as_record, as_video, as_coco) = re.findall(r"```json\n(.*?)```", document, re.DOTALL)
     (as_csv,) = re.findall(r"```text\n(.*?)```", document, re.DOTALL)
 
     fields = record(frame, poses, info)
     del fields["keypoint_names"]  # a built-in schema has none
     assert "".join(line.strip() for line in as_record.splitlines()) == to_json(fields).decode()
+    timing = {"time_s": 0.48, "pts": 6144, "time_base": Fraction(1, 12800), "rotation": 90}
+    video = make_frame(source="in/clip.mp4", width=640, height=480, index=12, **timing)
+    tracked = replace(
+        poses,
+        track_ids_N=np.array([3]),
+        raw_keypoints_NK2=np.array([[[151.75, 79.875]]], np.float32),
+        flags_NK=np.zeros((1, 1), np.uint8),
+    )
+    fields = record(video, tracked, info)
+    del fields["keypoint_names"]
+    assert "".join(line.strip() for line in as_video.splitlines()) == to_json(fields).decode()
     write_all("csv", tmp_path, [(frame, poses)], info)
     assert as_csv == read(tmp_path / "poses.csv")
     write_all("coco", tmp_path, [(make_frame("000000000139.jpg"), poses)], info)
     assert as_coco == read(tmp_path / "poses.coco.json")
+
+
+def test_the_document_names_all_formats_and_angles():
+    document = (Path(__file__).parents[2] / "docs" / "output.md").read_text(encoding="utf-8")
+    for name, entry in SINKS.items():
+        assert f"| `{name}`" in document
+        path = entry.path if not entry.motion else entry.path.format(stem="clip")
+        assert f"`{path.format(stem='poses')}" in document
+        assert f"`{(entry.video_path or entry.path).format(stem='clip')}" in document
+    for angle in ANGLES:
+        assert f"`{angle}`" in document

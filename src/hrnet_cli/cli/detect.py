@@ -60,7 +60,8 @@ def detect(
         str, typer.Option("--out", "-o", help="Output folder; - streams records to stdout.")
     ] = "hrnet-out",
     format_: Annotated[
-        str, typer.Option("--format", help="Records to write: jsonl,csv,coco,openpose.")
+        str,
+        typer.Option("--format", help="Records: jsonl,csv,coco,openpose,parquet,angles,trc,c3d."),
     ] = "jsonl",
     skeleton: Annotated[
         bool,

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from hrnet_cli.errors import OutputError
 from hrnet_cli.sinks import RunInfo
-from hrnet_cli.sinks.files import GrowingFile, open_file, output_name, reporting
+from hrnet_cli.sinks.files import GrowingFile, frame_name, open_file, output_name, reporting
 from hrnet_cli.sinks.record import COORDINATE_DECIMALS, flat_triples, record, to_json
 from hrnet_cli.structures import Frame, Poses
 
@@ -34,7 +34,7 @@ def results(
 
 
 class ImageIds:
-    """Numbers pictures: the number in the name of COCO's files, a running number for others.
+    """Numbers pictures: as they wish, or else with a running number; the same picture once.
 
     Args:
         known: Numbers already given, by file name; running numbers go on after the highest.
@@ -45,13 +45,16 @@ class ImageIds:
         self._taken = set(known.values())
         self._last = max(self._taken, default=0)
 
-    def of(self, file_name: str, *, in_video: bool = False) -> int:
-        """Return the number of a picture: the same for the same photo, new for a video frame."""
-        if not in_video and file_name in self._ids:
+    def of(self, file_name: str, *, wish: int | None) -> int:
+        """Return the number of a picture, the same for the same name.
+
+        Args:
+            file_name: Its name in the results.
+            wish: Number it gets unless that is taken; None for the next free one.
+        """
+        if file_name in self._ids:
             return self._ids[file_name]
-        number = None if in_video else _number_in(file_name)
-        if number is None or number in self._taken:
-            number = self._next()
+        number = self._next() if wish is None or wish in self._taken else wish
         self._taken.add(number)
         self._ids[file_name] = number
         return number
@@ -87,7 +90,12 @@ class CocoSink:
     def write(self, frame: Frame, poses: Poses) -> None:
         """Add the results of one picture: none when nobody is in it."""
         file_name = output_name(frame)
-        image_id = self._ids.of(file_name, in_video=frame.time_s is not None)
+        if frame.time_s is None:
+            wish = _number_in(file_name)
+        else:
+            file_name = frame_name(file_name, frame.index)
+            wish = frame.index + 1
+        image_id = self._ids.of(file_name, wish=wish)
         entries = results(frame, poses, self._info, image_id=image_id, file_name=file_name)
         if entries:
             self._file.append(_lines(entries, started=self._started))

@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from hrnet_cli.errors import OutputError
@@ -79,9 +79,19 @@ class GrowingFile:
                     _write_at(descriptor, start, self._tail[: end - start])
                 raise
 
-    def is_empty(self) -> bool:
-        """Tell whether the file holds nothing yet."""
-        return os.fstat(self._file.fileno()).st_size == 0
+    @property
+    def length(self) -> int:
+        """Return how many bytes the file holds."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def truncate(self, length: int) -> None:
+        """Cut off what lies behind the first bytes.
+
+        Raises:
+            OutputError: It cannot be done.
+        """
+        with reporting(self.path):
+            os.ftruncate(self._file.fileno(), length)
 
     def close(self) -> None:
         """Close the file; nothing is left in a buffer."""
@@ -94,12 +104,14 @@ class OutputStream:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self.length = 0
 
     def append(self, block: bytes) -> None:
         """Send one block."""
         with reporting("stdout"):
             self._stream.write(block)
             self._stream.flush()
+        self.length += len(block)
 
     def close(self) -> None:
         """Leave the stream to its owner."""
@@ -128,8 +140,7 @@ class PictureFolder:
             OutputError: A name leads out of the folder, or the folder is gone.
         """
         with reporting(self._folder):
-            if not self._folder.is_dir():
-                raise FileNotFoundError(errno.ENOENT, "the folder was removed during the run")
+            require_folder(self._folder)
         name, path = next((name, path) for name in names if (path := self._free(name)))
         self._used.add(name.casefold())
         with reporting(path):
@@ -157,6 +168,16 @@ def output_name(frame: Frame) -> str:
     return frame.name or Path(frame.source).name
 
 
+def frame_name(name: str, index: int) -> str:
+    """Return the name of a frame of a video, numbered with 12 digits as by OpenPose.
+
+    Args:
+        name: Output path of the video; its suffix is left out.
+        index: Position of the frame in the video.
+    """
+    return f"{PurePosixPath(name).with_suffix('')}_{index:012d}"
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents where they are missing.
 
@@ -165,6 +186,12 @@ def make_folder(folder: Path) -> None:
     """
     with reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def require_folder(folder: Path) -> None:
+    """Raise FileNotFoundError unless a folder made earlier is still there."""
+    if not folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the folder was removed during the run")
 
 
 def open_file(path: Path, *, keep: bool = False, tail: bytes = b"") -> GrowingFile:
@@ -203,6 +230,28 @@ def open_lines(
             _check_start(path, start)
             _end_with_whole_line(path, is_whole)
     return open_file(path, keep=append)
+
+
+def open_at(path: Path, keep_bytes: int) -> GrowingFile:
+    """Open a file to go on behind its first bytes; what follows them is cut off.
+
+    Args:
+        path: Where it lies; it may be absent if no byte of it is kept.
+        keep_bytes: How many bytes are kept.
+
+    Raises:
+        OutputError: It is shorter, or cannot be opened.
+    """
+    with reporting(path):
+        size = path.stat().st_size if path.exists() else 0
+    if size < keep_bytes:
+        raise OutputError(
+            f"cannot go on with '{path}': it holds {size} bytes, expected at least {keep_bytes}",
+            hint="it was changed since the run stopped; start anew with --overwrite",
+        )
+    file = open_file(path, keep=True)
+    file.truncate(keep_bytes)
+    return file
 
 
 def _write_at(descriptor: int, position: int, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """OpenPose-style JSON: one small file for each picture."""
 
+import re
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -8,12 +9,14 @@ from typing import Any
 from hrnet_cli.images import write_bytes_atomic
 from hrnet_cli.schema import KeypointSchema
 from hrnet_cli.sinks import RunInfo
-from hrnet_cli.sinks.files import PictureFolder, make_folder, output_name
+from hrnet_cli.sinks.files import PictureFolder, frame_name, make_folder, output_name, reporting
 from hrnet_cli.sinks.record import flat_triples, is_built_in, record, to_json
 from hrnet_cli.structures import Frame, Poses
 
 VERSION = 1.3
 _PARTS = ("pose", "face", "hand_left", "hand_right")
+_VIDEO_FOLDER = "_json"
+_FRAME = re.compile(r".*_\d{12}_keypoints\.json")
 # COCO-WholeBody's order: 17 body and 6 foot keypoints, 68 of the face, 21 of each hand.
 _SPLITS = {"wholebody133": (23, 23 + 68, 23 + 68 + 21)}
 
@@ -40,12 +43,14 @@ class OpenPoseSink:
 
 
 def open_openpose(folder: Path, info: RunInfo) -> OpenPoseSink:
-    """Make the folder of the files.
+    """Make the folder of the files; frames that an earlier run left in a video's are removed.
 
     Raises:
         OutputError: It cannot be made.
     """
     make_folder(folder)
+    if folder.name.endswith(_VIDEO_FOLDER) and not info.append:
+        _remove_frames(folder)
     return OpenPoseSink(PictureFolder(folder, append=info.append), info)
 
 
@@ -80,12 +85,25 @@ def _person(person: dict[str, Any], schema: KeypointSchema) -> dict[str, Any]:
 
 
 def _names(frame: Frame) -> Iterator[str]:
-    """Yield file names to try: without the picture's suffix, with it, then numbered."""
+    """Yield file names to try: without the picture's suffix, with it, then numbered.
+
+    Frames of a video lie side by side, whatever the folder of the video: Pose2Sim looks no deeper,
+    and takes the last number in a name for the frame.
+    """
     full = output_name(frame)
     bare = str(PurePosixPath(full).with_suffix(""))
-    # OpenPose numbers the frames of a video with 12 digits.
-    number = "" if frame.time_s is None else f"_{frame.index:012d}"
-    yield f"{bare}{number}_keypoints.json"
-    yield f"{full}{number}_keypoints.json"
+    if frame.time_s is not None:
+        bare = frame_name(PurePosixPath(full).name, frame.index)
+        full = bare
+    yield f"{bare}_keypoints.json"
+    yield f"{full}_keypoints.json"
     for attempt in count(2):
-        yield f"{bare}-{attempt}{number}_keypoints.json"
+        yield f"{bare}-{attempt}_keypoints.json"
+
+
+def _remove_frames(folder: Path) -> None:
+    """Remove frames of a video: those a shorter run does not replace would be read as its own."""
+    with reporting(folder):
+        for path in folder.iterdir():
+            if _FRAME.fullmatch(path.name):
+                path.unlink()

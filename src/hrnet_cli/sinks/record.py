@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from hrnet_cli.geometry import points_in_frame
+from hrnet_cli.records import SCHEMA
 from hrnet_cli.schema import SCHEMAS, KeypointSchema, load_schema
 from hrnet_cli.sinks import RunInfo
 from hrnet_cli.structures import Frame, Poses
 
-SCHEMA = "hrnet-poses/1"
 # A thousandth of a pixel is far below the error of any keypoint.
 COORDINATE_DECIMALS = 3
 SCORE_DECIMALS = 4
@@ -40,6 +40,7 @@ def record(frame: Frame, poses: Poses, info: RunInfo) -> dict[str, Any]:
         "width": width,
         "height": height,
         "orientation": frame.orientation,
+        **_video_fields(frame),
         "keypoint_schema": poses.schema.name,
         "model": info.model,
         "detector": info.detector,
@@ -72,39 +73,78 @@ def to_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     return text.encode("utf-8", errors="backslashreplace")
 
 
+def keypoints_as_written(poses: Poses, info: RunInfo) -> tuple[np.ndarray, np.ndarray]:
+    """Return keypoints and scores as records hold them, so that derived numbers agree with them.
+
+    Args:
+        poses: The people of one picture.
+        info: What happens to low keypoints.
+
+    Returns:
+        float64 (N, K, 2) pixels and (N, K) scores, rounded; NaN where a keypoint is left out.
+    """
+    left_out_NK = ~_given(poses, info)
+    keypoints_NK2 = _rounded(poses.keypoints_NK2, COORDINATE_DECIMALS)
+    scores_NK = _rounded(poses.scores_NK, SCORE_DECIMALS)
+    keypoints_NK2[left_out_NK] = np.nan
+    scores_NK[left_out_NK] = np.nan
+    return keypoints_NK2, scores_NK
+
+
+def _video_fields(frame: Frame) -> dict[str, Any]:
+    """Return what only the frames of videos carry: nothing for a photo."""
+    if frame.pts is None:
+        return {}
+    base = frame.time_base
+    return {
+        "pts": frame.pts,
+        "time_base": None if base is None else f"{base.numerator}/{base.denominator}",
+        "rotation": frame.rotation,
+    }
+
+
 def _people(frame: Frame, poses: Poses, info: RunInfo) -> list[dict[str, Any]]:
     ids = [None] * len(poses) if poses.track_ids_N is None else poses.track_ids_N.tolist()
-    given_NK = _given(poses, info)
-    fields = zip(
-        ids,
-        _box_lists(poses.boxes.xyxy_N4),
-        _finite_or_none(poses.boxes.scores_N, SCORE_DECIMALS),
-        _finite_or_none(poses.person_scores_N, PERSON_SCORE_DECIMALS),
-        _keypoint_lists(poses, given_NK),
-        (given_NK & points_in_frame(poses.keypoints_NK2, frame.size_wh)).tolist(),
-        strict=True,
-    )
-    keys = ("id", "box", "box_score", "score", "keypoints", "in_frame")
-    return [dict(zip(keys, person, strict=True)) for person in fields]
+    keypoints_NK2, scores_NK = keypoints_as_written(poses, info)
+    columns: dict[str, list[Any]] = {
+        "id": ids,
+        "box": _box_lists(poses.boxes.xyxy_N4),
+        "box_score": _finite_or_none(poses.boxes.scores_N, SCORE_DECIMALS),
+        "score": _finite_or_none(poses.person_scores_N, PERSON_SCORE_DECIMALS),
+        "keypoints": _point_lists(np.concatenate([keypoints_NK2, scores_NK[..., None]], axis=-1)),
+        # Of the written numbers, so that a reader who computes it agrees.
+        "in_frame": points_in_frame(keypoints_NK2, frame.size_wh).tolist(),
+    }
+    if poses.raw_keypoints_NK2 is not None:
+        raw_NK2 = _rounded(poses.raw_keypoints_NK2, COORDINATE_DECIMALS)
+        raw_NK2[_low(poses, info)] = np.nan
+        columns["keypoints_raw"] = _point_lists(raw_NK2)
+    if poses.flags_NK is not None:
+        columns["flags"] = poses.flags_NK.tolist()
+    return [
+        dict(zip(columns, person, strict=True)) for person in zip(*columns.values(), strict=True)
+    ]
+
+
+def _low(poses: Poses, info: RunInfo) -> np.ndarray:
+    """Return (N, K) bool: the keypoints that are left out for their score."""
+    if not info.drop_low:
+        return np.zeros(poses.scores_NK.shape, dtype=bool)
+    return poses.scores_NK < info.keypoint_threshold
 
 
 def _given(poses: Poses, info: RunInfo) -> np.ndarray:
     """Return (N, K) bool: the keypoints that are written."""
-    given_NK = np.all(np.isfinite(poses.keypoints_NK2), axis=-1) & np.isfinite(poses.scores_NK)
-    return given_NK & (poses.scores_NK >= info.keypoint_threshold) if info.drop_low else given_NK
+    finite_NK = np.all(np.isfinite(poses.keypoints_NK2), axis=-1) & np.isfinite(poses.scores_NK)
+    return finite_NK & ~_low(poses, info)
 
 
-def _keypoint_lists(poses: Poses, given_NK: np.ndarray) -> list[list[list[float] | None]]:
-    triples_NK3 = np.concatenate(
-        [
-            _rounded(poses.keypoints_NK2, COORDINATE_DECIMALS),
-            _rounded(poses.scores_NK, SCORE_DECIMALS)[..., None],
-        ],
-        axis=-1,
-    )
+def _point_lists(values_NKC: np.ndarray) -> list[list[list[float] | None]]:
+    """Return the numbers of each keypoint of each person; None where one is not finite."""
+    finite_NK = np.all(np.isfinite(values_NKC), axis=-1)
     return [
-        [triple if given else None for triple, given in zip(*person, strict=True)]
-        for person in zip(triples_NK3.tolist(), given_NK.tolist(), strict=True)
+        [numbers if finite else None for numbers, finite in zip(*person, strict=True)]
+        for person in zip(values_NKC.tolist(), finite_NK.tolist(), strict=True)
     ]
 
 
