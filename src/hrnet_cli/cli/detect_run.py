@@ -25,9 +25,9 @@ from hrnet_cli.detectors import Detector, DetectorSettings, open_detector
 from hrnet_cli.device import pick_device
 from hrnet_cli.errors import ExitCode, InputError, OutputError, UsageError
 from hrnet_cli.sinks import (
-    SINKS,
     RunInfo,
     Sink,
+    check_formats,
     open_sink,
     open_stream,
     picture_name,
@@ -106,18 +106,13 @@ def _check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
         )
     if plan.videos and options.folder is None and len(plan.videos) + len(plan.photos) > 1:
         raise UsageError("--out - streams one video or photos, not several", hint="name a folder")
-    if plan.photos:
-        for name in options.formats:
-            if SINKS[name].motion:
-                raise UsageError(
-                    f"format '{name}' holds the motion in a video, and photos were named",
-                    hint="add --fps to take photos as the pictures of a video",
-                )
-        if options.video.part is not None and options.folder and "jsonl" not in options.formats:
-            raise UsageError(
-                "--shard needs the format jsonl: parts are merged from it",
-                hint=f"use --format jsonl,{options.format}",
-            )
+    check_formats(options.formats, append=options.append, photos=bool(plan.photos))
+    divided = options.video.part is not None and options.folder is not None
+    if plan.photos and divided and "jsonl" not in options.formats:
+        raise UsageError(
+            "--shard needs the format jsonl: parts are merged from it",
+            hint=f"use --format jsonl,{options.format}",
+        )
 
 
 def _detect(

@@ -33,7 +33,7 @@ from hrnet_cli.video_task import Drawing, VideoResult, VideoTask, Watch
 if TYPE_CHECKING:
     import numpy as np
 
-    from hrnet_cli.sinks.show import Window
+    from hrnet_cli.sinks.show import LiveWindow
 
 # With tracking the detector also gives boxes this unsure: they continue tracks, and start none.
 LEAST_TRACKED = 0.1
@@ -125,7 +125,9 @@ def detect_videos(
             start = time.perf_counter()
             label = f"{number}/{len(videos)} {Path(video.name).name}"
             try:
-                _detect_video(video, label, options, finders, model_hash, outcome, stop, window)
+                _detect_video(
+                    video, label, options, finders, model_hash, outcome, stop, window, on_problem
+                )
             except InputError as error:
                 outcome.error = error.message
                 on_problem(video.source, error)
@@ -148,9 +150,10 @@ def _detect_video(
     model_hash: str,
     outcome: VideoOutcome,
     stop: StopRequest,
-    window: "Window | None",
+    window: "LiveWindow | None",
+    on_problem: Callable[[str, InputError], None],
 ) -> None:
-    source = open_source(video, options)
+    source = open_source(video, options, on_problem)
     result = VideoResult()
     clock = finders.estimator.clock
     with show_progress(label, source.info.frames, clock, quiet=options.quiet) as advance:
@@ -175,24 +178,32 @@ def _detect_video(
             outcome.written = [str(path) for path in result.written]
 
 
-def open_source(video: Video, options: DetectOptions) -> VideoSource:
+def open_source(
+    video: Video, options: DetectOptions, on_problem: Callable[[str, InputError], None]
+) -> VideoSource:
     """Open a file, camera, stream or sequence of pictures.
+
+    Args:
+        video: What to open.
+        options: As given.
+        on_problem: Called with a picture of a sequence that cannot be read; raises to stop.
 
     Raises:
         InputError: It cannot be opened, or has nothing to see.
     """
     span, most = options.video.span, options.max_pixels
     if video.pictures:
-        from hrnet_cli.sources.sequence import open_sequence
+        from hrnet_cli.sources.sequence import NumberedPictures, open_sequence
 
         rate = options.video.rate
         if rate is None:
             raise ValueError("pictures are a video with a rate only")
-        return open_sequence(video.pictures, video.source, video.name, rate, span, max_pixels=most)
+        pictures = NumberedPictures(video.pictures, video.source, video.name, rate)
+        return open_sequence(pictures, span, max_pixels=most, on_problem=on_problem)
     if video.path is None:
         from hrnet_cli.sources.camera import open_camera
 
-        return open_camera(video.address, video.source, video.name, span, max_pixels=most)
+        return open_camera(video.address, video.name, span, max_pixels=most, shown=video.source)
     from hrnet_cli.sources.video import open_video
 
     return open_video(video.source, video.path, video.name, span, max_pixels=most)
@@ -361,11 +372,11 @@ def _broken(video: Video, options: DetectOptions) -> bool:
     return folder is not None and (resume_folder(folder / video.name) / "state.json").exists()
 
 
-def _open_window(options: DetectOptions, stack: ExitStack) -> "Window | None":
+def _open_window(options: DetectOptions, stack: ExitStack) -> "LiveWindow | None":
     if not options.video.show:
         return None
     from hrnet_cli.sinks.show import open_window
 
-    window = open_window()
+    window = open_window("hrnet")
     stack.callback(window.close)
     return window

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -369,6 +369,7 @@ def open_camera(
     *,
     max_pixels: int = MAX_PIXELS,
     patience: Patience | None = None,
+    shown: str = "",
 ) -> LiveSource:
     """Return the frames of a camera or network stream, whose first frame is waited for.
 
@@ -379,17 +380,18 @@ def open_camera(
         span: Which frames are wanted, in seconds from the first that comes.
         max_pixels: Width times height above which it is refused.
         patience: How long to wait; None for the usual times.
+        shown: How messages and records call it: without a password; empty for ``source``.
 
     Raises:
         InputError: It cannot be opened, gives no picture, or is too large.
     """
     patience = patience or Patience()
-    address = _address_of(source)
+    address = replace(_address_of(source), source=shown or source)
     try:
         session = _Session(address, patience)
     except av.error.FFmpegError as error:
         raise InputError(
-            f"{address.what} '{source}' cannot be opened: {_why(error, patience)}",
+            f"{address.what} '{address.source}' cannot be opened: {_why(error, patience)}",
             hint=_hint(address, error),
         ) from error
     try:
@@ -397,7 +399,7 @@ def open_camera(
     except av.error.FFmpegError as error:
         session.close()
         raise InputError(
-            f"{address.what} '{source}' gives no picture: {_why(error, patience)}",
+            f"{address.what} '{address.source}' gives no picture: {_why(error, patience)}",
             hint=_hint(address, error),
         ) from error
     except InputError:
