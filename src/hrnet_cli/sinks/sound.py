@@ -62,7 +62,11 @@ class SoundTrack:
         self._start_s = start_s
         self._broken = 0
         try:
-            self._source = av.open(f"file:{sound.path}", metadata_errors="replace")
+            self._source = av.open(
+                f"file:{sound.path}",
+                options={"protocol_whitelist": "file"},
+                metadata_errors="replace",
+            )
         except av.error.FFmpegError as error:
             raise SoundError(_reason(error)) from error
         try:
