@@ -270,7 +270,7 @@ class PoseEstimator:
             heatmaps_BKHW = self._heatmaps(crops_BHW3)
         with self.clock.stage("decode"):
             crop_points_BK2, scores_BK = heatmap.decode(
-                heatmaps_BKHW, self.spec.codec, self.spec.input_hw
+                heatmaps_BKHW, self.spec.codec, self.spec.input_hw, bounded=True
             )
             crop_to_image_B23 = geometry.invert_affines(image_to_crop_B23)
             points_BK2 = geometry.apply_affines(crop_points_BK2, crop_to_image_B23)

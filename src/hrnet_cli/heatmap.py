@@ -44,6 +44,8 @@ def decode(
     codec: str,
     input_hw: tuple[int, int],
     blur_kernel: int | None = None,
+    *,
+    bounded: bool = False,
 ) -> tuple[Floats, Floats]:
     """Return the keypoints that heatmaps show.
 
@@ -53,6 +55,9 @@ def decode(
         input_hw: Crop (height, width).
         blur_kernel: Odd width in heatmap pixels of the blur of ``dark`` and ``udp``; None for the
             published width in proportion to the heatmap.
+        bounded: Keep to the peak where refining it leads out of the heatmap: on flat or saddle-
+            shaped heatmaps the parabola of ``dark`` and ``udp`` has its extremum anywhere, often
+            thousands of pixels away, where the reference implementations put the keypoint.
 
     Returns:
         Keypoints (N, K, 2) as (x, y) in crop pixels of the codec's own crop, and scores (N, K):
@@ -67,6 +72,8 @@ def decode(
         refined_NK2 = refine_dark(heatmaps_NKHW, peaks_NK2, kernel)
     else:
         refined_NK2 = refine_udp(heatmaps_NKHW, peaks_NK2, kernel) * (scores_NK > 0)[..., None]
+    if bounded:
+        refined_NK2 = _inside(refined_NK2, peaks_NK2, heatmaps_NKHW.shape[2:])
     return (refined_NK2 * heatmap_grid_step(input_hw, codec)).astype(np.float32), scores_NK
 
 
@@ -229,6 +236,13 @@ def flip_merge(
     if codec != "udp":
         turned_NKHW = np.concatenate([turned_NKHW[..., :1], turned_NKHW[..., :-1]], axis=-1)
     return (heatmaps_NKHW + turned_NKHW) * np.float32(0.5)
+
+
+def _inside(refined_NK2: Floats, peaks_NK2: Ints, size_hw: tuple[int, ...]) -> Floats:
+    """Return the refined peaks, and the peak itself where refining left the heatmap."""
+    far_2 = np.array(size_hw[::-1]) - 0.5
+    outside_NK = np.any((refined_NK2 < -0.5) | (refined_NK2 > far_2), axis=-1)
+    return np.where(outside_NK[..., None], peaks_NK2.astype(np.float32), refined_NK2)
 
 
 def _first_pixels(heatmaps_NKHW: Floats) -> Ints:

@@ -42,6 +42,20 @@ def encode_all(points_NK2, codec, sigma=2.0, input_hw=INPUT_HW):
 # what the second-order expansion leaves of a Gaussian cut off at three sigmas (measured: 0.014 for
 # dark, 0.003 for udp).
 @pytest.mark.parametrize(("codec", "bound_px"), [("msra", 2.0001), ("dark", 0.05), ("udp", 0.02)])
+@pytest.mark.parametrize("codec", ["dark", "udp"])
+def test_a_parabola_that_tops_outside_the_heatmap_does_not_take_the_keypoint_there(codec):
+    heatmaps = np.random.default_rng(0).random((20, 17, 32, 24), np.float32)
+    free, _ = heatmap.decode(heatmaps, codec, (128, 96))
+    bounded, _ = heatmap.decode(heatmaps, codec, (128, 96), bounded=True)
+    step = heatmap.heatmap_grid_step((128, 96), codec)
+    in_pixels = free / step
+    inside = np.all((in_pixels >= -0.5) & (in_pixels <= [23.5, 31.5]), axis=-1)
+    assert 0.5 < inside.mean() < 1  # flat noise: some leave
+    np.testing.assert_array_equal(bounded[inside], free[inside])
+    peaks, _ = heatmap.find_peaks(heatmaps)
+    np.testing.assert_allclose(bounded[~inside], (peaks * step)[~inside], rtol=1e-6)
+
+
 def test_decoding_returns_what_was_encoded(codec, bound_px):
     points = spread_points(50, 17, (24, 24), (168, 232))
     decoded, scores = heatmap.decode(encode_all(points, codec)[0], codec, INPUT_HW)

@@ -1,4 +1,7 @@
 import os
+import socket
+import threading
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -421,6 +424,26 @@ def test_what_is_no_video_is_one_clear_error(tmp_path, make, message):
         opened(path)
     assert str(path) in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_a_play_list_under_a_videos_name_asks_no_server(tmp_path):
+    asked = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def wait() -> None:
+            with suppress(OSError):
+                server.accept()[0].close()
+                asked.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+        path = tmp_path / "x.mp4"
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/piece.ts"
+        path.write_text(
+            f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n"
+        )
+        with pytest.raises(InputError, match=r"x\.mp4"):
+            opened(path)
+        assert not asked.is_set()
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user without all rights")

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from hrnet_cli.errors import OutputError
 from hrnet_cli.sinks.encoding import Ticks, open_output, writing
-from hrnet_cli.sinks.sound import Sound, SoundError, SoundTrack
+from hrnet_cli.sinks.sound import NoSoundError, Sound, SoundError, SoundTrack
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def join(
             warnings = _join(segments, time_base, part, sound)
         except SoundError as error:
             _join(segments, time_base, part, None)
-            warnings = [f"the drawn video has no sound: {error}"]
+            silent = isinstance(error, NoSoundError)
+            warnings = [] if silent else [f"the drawn video has no sound: {error}"]
         with writing(target):
             part.replace(target)
     except BaseException:  # Ctrl-C too: no leftovers

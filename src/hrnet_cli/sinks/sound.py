@@ -25,6 +25,10 @@ class SoundError(Exception):
     """Sound that cannot be read, or not be stored."""
 
 
+class NoSoundError(SoundError):
+    """A source without sound, which is nothing to speak of."""
+
+
 @dataclass(frozen=True)
 class Sound:
     """Where sound is taken from.
@@ -50,7 +54,7 @@ class SoundTrack:
         warnings: What there is to say about it.
 
     Raises:
-        SoundError: There is none that can be read.
+        SoundError: There is none, or none that can be read.
     """
 
     def __init__(self, out: OutputContainer, sound: Sound, start_s: Fraction) -> None:
@@ -58,7 +62,11 @@ class SoundTrack:
         self._start_s = start_s
         self._broken = 0
         try:
-            self._source = av.open(f"file:{sound.path}", metadata_errors="replace")
+            self._source = av.open(
+                f"file:{sound.path}",
+                options={"protocol_whitelist": "file"},
+                metadata_errors="replace",
+            )
         except av.error.FFmpegError as error:
             raise SoundError(_reason(error)) from error
         try:
@@ -146,9 +154,11 @@ class SoundTrack:
 
 
 def _best_track(source: InputContainer) -> AudioStream:
+    if not source.streams.audio:
+        raise NoSoundError("there is none")
     stream = source.streams.best("audio")
     if not isinstance(stream, AudioStream) or stream.codec_context is None:
-        raise SoundError("there is none, or in a form that FFmpeg does not know")
+        raise SoundError("its form is not known to FFmpeg")
     return stream
 
 

@@ -321,7 +321,6 @@ class _Session:
                 hint="expected a stream with a video",
             )
         self.stream = stream
-        stream.codec_context.thread_type = "SLICE"  # threads over frames would show the past
         self.time_base = Fraction(stream.time_base or _USUAL_TIME_BASE)
         self.rate = frame_rate(stream)
         length = self._container.duration
@@ -330,6 +329,8 @@ class _Session:
         # The size of an HLS stream is that of its play list.
         sized = self._container.format.name != "hls" and self._container.size > 0
         self.is_recording = self.length_s is not None or sized
+        # Threads over frames would show a live picture late.
+        stream.codec_context.thread_type = "AUTO" if self.is_recording else "SLICE"
         self.has_audio = bool(self._container.streams.audio)
 
     def first(self, damage: Damage) -> VideoFrame | None:

@@ -296,8 +296,12 @@ def open_video(
 
 
 def open_container(path: Path) -> InputContainer:
-    """Return the opened file; a name such as ``concat:x`` or ``-`` is a file as well."""
-    return av.open(f"file:{path}", metadata_errors="replace")
+    """Return the opened file; a name such as ``concat:x`` or ``-`` is a file as well.
+
+    A play list under a video's name may not make this program ask a server.
+    """
+    options = {"protocol_whitelist": "file"}
+    return av.open(f"file:{path}", options=options, metadata_errors="replace")
 
 
 def video_stream(container: InputContainer) -> VideoStream:
