@@ -42,6 +42,19 @@ def encode_all(points_NK2, codec, sigma=2.0, input_hw=INPUT_HW):
 # what the second-order expansion leaves of a Gaussian cut off at three sigmas (measured: 0.014 for
 # dark, 0.003 for udp).
 @pytest.mark.parametrize(("codec", "bound_px"), [("msra", 2.0001), ("dark", 0.05), ("udp", 0.02)])
+def test_decoding_returns_what_was_encoded(codec, bound_px):
+    points = spread_points(50, 17, (24, 24), (168, 232))
+    decoded, scores = heatmap.decode(encode_all(points, codec)[0], codec, INPUT_HW)
+    errors = decoded - points
+    assert np.abs(errors).max() <= bound_px
+    # A mix-up of pixel centres and corners would be 0.5 to 2 pixels.
+    assert np.abs(errors.mean(axis=(0, 1))).max() < 0.02
+    # The nearest heatmap pixel is at most half a pixel off on both axes: exp(-2 * 0.5² / 2 / 2²).
+    lowest = 1 if codec == "msra" else np.exp(-1 / 16)
+    assert scores.min() >= lowest - 1e-6
+    assert scores.max() <= 1
+
+
 @pytest.mark.parametrize("codec", ["dark", "udp"])
 def test_a_parabola_that_tops_outside_the_heatmap_does_not_take_the_keypoint_there(codec):
     heatmaps = np.random.default_rng(0).random((20, 17, 32, 24), np.float32)
@@ -54,19 +67,6 @@ def test_a_parabola_that_tops_outside_the_heatmap_does_not_take_the_keypoint_the
     np.testing.assert_array_equal(bounded[inside], free[inside])
     peaks, _ = heatmap.find_peaks(heatmaps)
     np.testing.assert_allclose(bounded[~inside], (peaks * step)[~inside], rtol=1e-6)
-
-
-def test_decoding_returns_what_was_encoded(codec, bound_px):
-    points = spread_points(50, 17, (24, 24), (168, 232))
-    decoded, scores = heatmap.decode(encode_all(points, codec)[0], codec, INPUT_HW)
-    errors = decoded - points
-    assert np.abs(errors).max() <= bound_px
-    # A mix-up of pixel centres and corners would be 0.5 to 2 pixels.
-    assert np.abs(errors.mean(axis=(0, 1))).max() < 0.02
-    # The nearest heatmap pixel is at most half a pixel off on both axes: exp(-2 * 0.5² / 2 / 2²).
-    lowest = 1 if codec == "msra" else np.exp(-1 / 16)
-    assert scores.min() >= lowest - 1e-6
-    assert scores.max() <= 1
 
 
 @untimed
