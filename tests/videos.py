@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -171,3 +172,33 @@ def video_numbers(path: Path) -> list[int]:
     """Return the numbers that the decoded pictures of a file show, read as any player would."""
     with av.open(str(path)) as container:
         return [number_in(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A video as a player sees it.
+
+    Attributes:
+        times: Of the frames, seconds.
+        images: Decoded pictures in the file's own pixel format.
+        size_wh: (width, height).
+        has_audio: Whether there is sound.
+    """
+
+    times: list[Fraction]
+    images: list[np.ndarray]
+    size_wh: tuple[int, int]
+    has_audio: bool
+
+
+def read_video(path: Path) -> Decoded:
+    """Return all frames of a video."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+        return Decoded(
+            [frame.pts * stream.time_base for frame in frames],
+            [np.concatenate([np.frombuffer(bytes(p), np.uint8) for p in f.planes]) for f in frames],
+            (stream.width, stream.height),
+            bool(container.streams.audio),
+        )
