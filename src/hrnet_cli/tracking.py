@@ -29,7 +29,7 @@ Mask = npt.NDArray[np.bool_]
 # Lengths below are in sizes of the person: the square root of its box's area.
 BOX_NOISE = 0.05  # standard deviation of a detector's box
 WALKING_SPEED = 1.0  # sizes per second: of somebody seen for the first time
-RESTLESSNESS = 2.0  # by how much a velocity changes within a second
+RESTLESSNESS = 1.0  # by how much a velocity changes within a second
 # OKS says something where at least so many keypoints are seen in both frames.
 SHARED_KEYPOINTS = 3
 # After so many seconds unseen, a person may be twice as far from where it was expected.
@@ -40,6 +40,8 @@ SEARCH_MARGIN = 0.5
 USUAL_SCORE_RATE = 0.2
 # A predicted box keeps so much room around the keypoints, in box sizes (COCO's boxes have a tenth).
 KEYPOINT_MARGIN = 0.1
+# A stray keypoint makes a predicted box reach so much farther on each side at most, in sizes.
+FARTHEST_KEYPOINT = 0.5
 # A box with less of itself in the picture has left it.
 LEAST_PART_IN_PICTURE = 0.1
 
@@ -65,7 +67,7 @@ class TrackerSettings:
     person_threshold: float = 0.25
     low_threshold: float = 0.1
     max_gap_s: float = 1.0
-    match_threshold: float = 0.25
+    match_threshold: float = 0.3
     duplicate_oks: float = 0.85
     keypoint_threshold: float = 0.2
 
@@ -236,8 +238,9 @@ class Tracker:
         margin_N2 = KEYPOINT_MARGIN * expected.boxes_N4[:, 2:]
         near_N2 = np.where(counted_NK1, expected.keypoints_NK2, np.inf).min(axis=1, initial=np.inf)
         far_N2 = np.where(counted_NK1, expected.keypoints_NK2, -np.inf).max(axis=1, initial=-np.inf)
-        near_N2 = np.minimum(xyxy_N4[:, :2], near_N2 - margin_N2)
-        far_N2 = np.maximum(xyxy_N4[:, 2:], far_N2 + margin_N2)
+        reach_N1 = FARTHEST_KEYPOINT * _sizes(expected.boxes_N4)[:, None]
+        near_N2 = np.clip(near_N2 - margin_N2, xyxy_N4[:, :2] - reach_N1, xyxy_N4[:, :2])
+        far_N2 = np.clip(far_N2 + margin_N2, xyxy_N4[:, 2:], xyxy_N4[:, 2:] + reach_N1)
         inside_N2 = np.minimum(far_N2, np.subtract(size_wh, 0.5)) - np.maximum(near_N2, -0.5)
         part_N = np.prod(np.maximum(inside_N2, 0), axis=1) / np.prod(far_N2 - near_N2, axis=1)
         boxes = Boxes(np.concatenate([near_N2, far_N2], axis=1), tracks.box_scores_M)
