@@ -36,6 +36,9 @@ SHARED_KEYPOINTS = 3
 DOUBT_DOUBLES_S = 0.2
 # Boxes grow by this part of their size on each side in the search for the lost.
 SEARCH_MARGIN = 0.5
+# Of two boxes, the smaller lies inside the larger when this part of it does: a detector that boxes
+# a person with and without an outstretched arm.
+INSIDE = 0.85
 # How much a new frame changes what a person's keypoints usually score.
 USUAL_SCORE_RATE = 0.2
 # A predicted box keeps so much room around the keypoints, in box sizes (COCO's boxes have a tenth).
@@ -57,7 +60,8 @@ class TrackerSettings:
         max_gap_s: A person unseen for longer comes back under a new number.
         match_threshold: Least mean of IoU and OKS of a person with its track, 0 to 1.
         duplicate_oks: A box that no track expects and whose keypoints agree more with those of
-            another person of the frame is the same person twice, and is left out, 0 to 1.
+            another person of the frame is the same person twice, and is left out, 0 to 1. Half of
+            it is enough where one of the two boxes lies inside the other.
         keypoint_threshold: Keypoints with a lower score do not count, 0 to 1.
 
     Raises:
@@ -68,7 +72,7 @@ class TrackerSettings:
     low_threshold: float = 0.1
     max_gap_s: float = 1.0
     match_threshold: float = 0.3
-    duplicate_oks: float = 0.85
+    duplicate_oks: float = 0.9
     keypoint_threshold: float = 0.2
 
     def __post_init__(self) -> None:
@@ -190,9 +194,7 @@ class Tracker:
         expected = _expected(tracks, time_s)
         sigmas_K = np.asarray(poses.schema.oks_sigmas)
         doubt_M = 1 + (time_s - tracks.times_s_M) / DOUBT_DOUBLES_S
-        one_N1 = np.ones((len(poses), 1))
-        alike_NN = _oks(seen, seen, sigmas_K, one_N1, settings.keypoint_threshold)
-        twins_NN = np.greater(alike_NN, settings.duplicate_oks)
+        twins_NN = _twins(seen, sigmas_K, settings, boxes_count=detected)
         close_MN = _similarity(expected, seen, sigmas_K, doubt_M, settings.keypoint_threshold)
         new_N = np.zeros(0, np.int64)
         if detected:
@@ -383,6 +385,27 @@ def _oks(a: _People, b: _People, sigmas_K: Array, doubt_N1: Array, threshold: fl
     )
     enough_NM = shared_NMK.sum(axis=2) >= min(SHARED_KEYPOINTS, len(sigmas_K))
     return np.where(enough_NM, oks_NM, np.nan)
+
+
+def _twins(seen: _People, sigmas_K: Array, settings: TrackerSettings, *, boxes_count: bool) -> Mask:
+    """Return which people of a frame, (N, N), have the keypoints of the same person.
+
+    Args:
+        seen: The people of the frame.
+        sigmas_K: OKS constants of the schema.
+        settings: The thresholds.
+        boxes_count: Whether half the agreement is enough where one box lies inside the other.
+    """
+    ones_N1 = np.ones((len(seen.boxes_N4), 1))
+    oks_NN = _oks(seen, seen, sigmas_K, ones_N1, settings.keypoint_threshold)
+    least_NN = np.full(oks_NN.shape, settings.duplicate_oks)
+    if boxes_count:
+        corners_N4, areas_N = _corners(seen.boxes_N4), np.prod(seen.boxes_N4[:, 2:], axis=1)
+        iou_NN = box_iou(corners_N4, corners_N4)
+        shared_NN = iou_NN / (1 + iou_NN) * (areas_N[:, None] + areas_N)
+        inside_NN = shared_NN >= INSIDE * np.minimum(areas_N[:, None], areas_N)
+        least_NN[inside_NN] /= 2
+    return np.greater(oks_NN, least_NN)
 
 
 def _match_detections(
