@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import make_poses
 from hrnet_cli.errors import UsageError
 from hrnet_cli.schema import KeypointSchema, load_schema
 from hrnet_cli.structures import Boxes, PersonHeatmaps, Poses
@@ -363,7 +362,7 @@ def test_settings_out_of_range_are_named(fields, message):
 
 
 def test_the_given_poses_are_left_as_they_were():
-    poses = make_poses(2)
+    poses = people([100.0, 500.0])
     before = poses.keypoints_NK2.copy(), poses.boxes.xyxy_N4.copy()
     tracks = tracker()
     tracks.update(poses, 0.0)
