@@ -37,14 +37,14 @@ class ResumeFolder:
         self.path = resume_folder(target)
         make_folder(self.path)
         self._lock = FileLock(self.path / "lock", timeout=0)
-        try:
-            with reporting(self.path):
+        with reporting(self.path):
+            try:
                 self._lock.acquire()
-        except Timeout as error:
-            raise OutputError(
-                f"'{target}' is being written by another run of hrnet",
-                hint="wait for it, or name another folder with --out",
-            ) from error
+            except Timeout as error:
+                raise OutputError(
+                    f"'{target}' is being written by another run of hrnet",
+                    hint="wait for it, or name another folder with --out",
+                ) from error
 
     @property
     def parts(self) -> Path:

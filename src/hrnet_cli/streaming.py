@@ -12,6 +12,7 @@ from typing import Any
 
 from hrnet_cli.ahead import Ahead
 from hrnet_cli.detectors import Detector
+from hrnet_cli.errors import InputError
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.sinks.video_file import SEGMENT_FRAMES
 from hrnet_cli.smoothing import Smoother, SmoothingSettings
@@ -178,11 +179,28 @@ def _find_all(frames: Iterable[Frame], finders: Finders, chunk: int) -> _Found:
 
 
 def _box(frames: Iterable[Frame], finders: Finders, chunk: int) -> Iterator[_Boxed]:
-    iterator = iter(frames)
-    while some := list(islice(iterator, chunk)):
+    for some in _chunks(frames, chunk):
         with finders.estimator.clock.stage("detect"):
             boxes = finders.detector(some)
         yield some, boxes
+
+
+def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    """Yield frames in groups; those before an error while reading come before the error."""
+    iterator = iter(frames)
+    ended = False
+    while not ended:
+        chunk: list[Frame] = []
+        error: InputError | None = None
+        try:
+            chunk.extend(islice(iterator, size))
+        except InputError as caught:
+            error = caught
+        ended = len(chunk) < size
+        if chunk:
+            yield chunk
+        if error is not None:
+            raise error
 
 
 def _follow_boxes(frames: Iterable[Frame], finders: Finders, memory: Memory) -> _Found:

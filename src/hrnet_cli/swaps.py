@@ -34,6 +34,9 @@ LEAST_SCORE = 0.1
 LONGEST_SWAP_S = 0.5
 # How well a keypoint is found, how fast it may be at first, how its speed changes in a second.
 NOISE, FIRST_SPEED, RESTLESSNESS = 0.02, 1.0, 6.0
+# While a group looks suspicious, but not clearly swapped, its places are not believed until what is
+# expected of them is as doubtful as this, about 0.2 s later.
+MOST_DOUBT = 0.3
 # Words in the names of keypoints that are swapped as one.
 GROUPS = {
     "legs": ("hip", "knee", "ankle", "toe", "heel", "foot", "b_paw"),
@@ -157,7 +160,7 @@ def find_swaps(
     step_s, now_s = max(times_s[1] - times_s[0], 0.0), times_s[1]
     expected = predict_motion(memory.motion, step_s, RESTLESSNESS * size)
     since_s_G = memory.since_s_G.copy()
-    believed_G = np.zeros(len(groups), bool)
+    believed_G, ignored_K = np.zeros(len(groups), bool), np.zeros(len(seen_K2), bool)
     for g, group in enumerate(groups):
         votes = swap_votes(group, expected.position_D, seen_K2, scores_K, size)
         swapped, kept = votes[0] >= LEAST_VOTES and not votes[1], votes[1] > votes[0]
@@ -166,17 +169,22 @@ def find_swaps(
         believed_G[g] = now_s - since_s_G[g] > LONGEST_SWAP_S
         if kept or believed_G[g]:
             since_s_G[g] = np.nan
+        if votes[0] and not swapped and not kept:
+            both_P = np.concatenate([group.left_P, group.right_P])
+            doubt_P = np.sqrt(expected.covariance_3[both_P, 0])
+            ignored_K[both_P] = doubt_P < MOST_DOUBT * size
     swapped_G = ~np.isnan(since_s_G)
     indices_K = mirror_indices(groups, swapped_G, len(seen_K2))
-    motion = _seen(expected, seen_K2[indices_K], scores_K[indices_K], size)
+    counted_K = (scores_K[indices_K] >= LEAST_SCORE) & ~ignored_K
+    motion = _seen(expected, seen_K2[indices_K], counted_K, size)
     for group in (group for group, believed in zip(groups, believed_G, strict=True) if believed):
         motion = _forgotten(motion, np.concatenate([group.left_P, group.right_P]))
     return SwapMemory(motion, since_s_G), swapped_G
 
 
-def _seen(expected: Motion, points_K2: Array, scores_K: Array, size: float) -> Motion:
-    """Return the motion after a frame; keypoints with low scores only move on."""
-    counted_K1 = (scores_K >= LEAST_SCORE)[:, None]
+def _seen(expected: Motion, points_K2: Array, counted_K: Mask, size: float) -> Motion:
+    """Return the motion after a frame; keypoints that do not count only move on."""
+    counted_K1 = counted_K[:, None]
     first_K1 = counted_K1 & np.isnan(expected.covariance_3[:, :1])
     start = motion_at_rest(points_K2, NOISE * size, FIRST_SPEED * size)
     seen = correct_motion(expected, points_K2, NOISE * size)

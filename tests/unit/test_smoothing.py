@@ -366,6 +366,17 @@ def test_one_pair_alone_is_too_little_evidence():
     assert not repaired(seen, times)[1].any()
 
 
+def test_a_swap_that_was_not_clear_does_not_make_the_right_reading_look_swapped():
+    times = np.arange(60) / 30
+    true = walker(times, speed=0.0, steps_hz=0.0)
+    # Knees that come apart: in frame 40 too little to vote, in frame 41 enough.
+    knees_apart = SIZE * (0.079 + 0.004 * (np.arange(60) - 40))
+    for side, sign in ((0, 1), (1, -1)):
+        true[:, 13 + side, 0] = 300 + sign * knees_apart / 2
+        true[:, 15 + side, 0] = 300 + sign * 0.2 * SIZE
+    assert not repaired(with_swap(true, [40], LEGS), times)[1][41:].any()
+
+
 def test_a_network_that_holds_on_to_its_reading_is_believed():
     times = np.arange(120) / 30
     true = walker(times, speed=0.0, steps_hz=0.0, arms="crossing")

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import make_poses
 from hrnet_cli.errors import UsageError
 from hrnet_cli.schema import KeypointSchema, load_schema
 from hrnet_cli.structures import Boxes, PersonHeatmaps, Poses
@@ -155,7 +154,19 @@ def test_a_person_found_twice_gets_one_track():
     assert ids(first) == [1]
     assert first.boxes.scores_N[0] == np.float32(0.9)  # the surer box is kept
     assert ids(tracks.update(twice, 0.04)) == [1]
-    assert ids(tracker(duplicate_oks=1.0).update(twice, 0.0)) == [1, 2]
+
+
+def test_a_box_without_the_arm_inside_the_box_with_it_is_the_same_person_twice():
+    # Two crops of one person, each with its own errors: OKS about 0.6.
+    points_NK2 = people([100.0, 100.0]).keypoints_NK2
+    points_NK2[1] += np.where(np.arange(17) % 2, 14.0, -14.0)[:, None]
+    boxes = Boxes(np.array([[100, 300, 200, 600], [100, 300, 150, 600.0]]), np.array([0.8, 0.5]))
+    scores_NK = np.full((2, 17), 0.8)
+    inside = Poses(points_NK2, scores_NK, np.array([0.8, 0.5]), boxes, COCO)
+    assert ids(tracker().update(inside, 0.0)) == [1]
+    apart = Boxes(boxes.xyxy_N4 - np.array([[0], [15]]) * [1, 0, 0, 0], boxes.scores_N)
+    beside = Poses(points_NK2, scores_NK, np.array([0.8, 0.5]), apart, COCO)
+    assert ids(tracker().update(beside, 0.0)) == [1, 2]
 
 
 def test_keypoints_tell_people_apart_whose_boxes_cannot():
@@ -351,7 +362,7 @@ def test_settings_out_of_range_are_named(fields, message):
 
 
 def test_the_given_poses_are_left_as_they_were():
-    poses = make_poses(2)
+    poses = people([100.0, 500.0])
     before = poses.keypoints_NK2.copy(), poses.boxes.xyxy_N4.copy()
     tracks = tracker()
     tracks.update(poses, 0.0)

@@ -1,4 +1,4 @@
-"""One video from source to files: whole, stopped and gone on with, smoothed, broken in every way."""
+"""One video from source to files: whole, stopped and gone on with, smoothed, broken."""
 
 import json
 import threading
@@ -15,6 +15,7 @@ from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.resuming import ResumeFolder
 from hrnet_cli.sinks import RunInfo, video_file
 from hrnet_cli.sinks.encoding import VideoSettings
+from hrnet_cli.sinks.sound import Sound
 from hrnet_cli.smoothing_offline import OfflineSettings
 from hrnet_cli.sources import Damage, Span, VideoInfo
 from hrnet_cli.sources.video import open_video
@@ -95,6 +96,7 @@ def make_task(clip, target, **fields):
         "following": FOLLOWED,
         "settings": {"--smooth": "one-euro"},
         "drawing": Drawing(("keypoints", "skeleton", "boxes")),
+        "sound": Sound(clip),
     }
     return VideoTask(**(usual | fields))
 
