@@ -326,11 +326,14 @@ def damage_words(source: VideoSource, frames: int) -> list[str]:
         frames: How many it gave.
     """
     damage: Damage = source.damage
-    words = []
-    if damage.broken_packets:
-        words.append(f"{damage.broken_packets} pieces of it are broken and were left out")
-    if damage.reconnects:
-        words.append(f"the connection was lost and found again {damage.reconnects} times")
+    counted = (
+        (damage.broken_packets, "{} pieces of it are broken and were left out"),
+        (damage.reconnects, "the connection was lost and made again {} times"),
+        (damage.guessed_times, "{} frames had no time, or one that goes back, and got one"),
+        (damage.resized, "{} frames have another size than the first and were fitted into it"),
+        (damage.dropped, "{} frames came too fast and were left out"),
+    )
+    words = [sentence.format(count) for count, sentence in counted if count]
     if damage.ended_early:
         words.append(damage.ended_early)
     expected = source.info.frames

@@ -106,6 +106,14 @@ def _check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
         )
     if plan.videos and options.folder is None and len(plan.videos) + len(plan.photos) > 1:
         raise UsageError("--out - streams one video or photos, not several", hint="name a folder")
+    if plan.videos and options.parts and options.background == "transparent":
+        from hrnet_cli.cli.detect_videos import keeps_alpha
+
+        if not keeps_alpha(options):
+            raise UsageError(
+                f"--video-codec {options.video.video_codec} keeps no transparency",
+                hint="use --video-codec prores or png, or another --background",
+            )
     check_formats(options.formats, append=options.append, photos=bool(plan.photos))
     divided = options.video.part is not None and options.folder is not None
     if plan.photos and divided and "jsonl" not in options.formats:
