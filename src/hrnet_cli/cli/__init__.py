@@ -18,6 +18,8 @@ from hrnet_cli.cli.eval import EXAMPLES as EVAL_EXAMPLES
 from hrnet_cli.cli.eval import eval_
 from hrnet_cli.cli.fine_tune import EXAMPLES as FINE_TUNE_EXAMPLES
 from hrnet_cli.cli.fine_tune import fine_tune
+from hrnet_cli.cli.merge import EXAMPLES as MERGE_EXAMPLES
+from hrnet_cli.cli.merge import merge
 from hrnet_cli.cli.train import EXAMPLES as TRAIN_EXAMPLES
 from hrnet_cli.cli.train import train
 from hrnet_cli.errors import ExitCode, HrnetError
@@ -63,6 +65,7 @@ app.command(no_args_is_help=True, epilog=TRAIN_EXAMPLES)(train)
 app.command(name="fine-tune", no_args_is_help=True, epilog=FINE_TUNE_EXAMPLES)(fine_tune)
 app.command(name="eval", epilog=EVAL_EXAMPLES)(eval_)
 app.command(name="check-data", no_args_is_help=True, epilog=CHECK_DATA_EXAMPLES)(check_data)
+app.command(no_args_is_help=True, epilog=MERGE_EXAMPLES)(merge)
 app.command(name="download-weights")(download_weights)
 
 
