@@ -25,6 +25,7 @@ import torch
 from hrnet_cli.detectors import DetectorSettings
 from hrnet_cli.detectors.classes import class_index
 from hrnet_cli.errors import WeightsError
+from hrnet_cli.optional_packages import EXTRAS, nothing_sent
 from hrnet_cli.structures import Boxes, Frame
 
 _SUFFIXES = (".pt", ".onnx", ".torchscript", ".engine")
@@ -39,15 +40,9 @@ _ENVIRONMENT = {
     "YOLO_AUTOINSTALL": "false",
     "YOLO_VERBOSE": "false",
     "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "true",
-    # Read by onnxruntime (1.29 and later report sessions from Linux and macOS) when it starts.
-    "ORT_DISABLE_TELEMETRY": "1",
 }
-# Imported by openvino, which sends an event as it is imported; it does without.
-_OPENVINO_TELEMETRY = "openvino_telemetry"
 # Functions of others that ultralytics replaces by its own: its Image.open installs packages.
 _REPLACED = (("torch", "save"), ("PIL.Image", "open"), ("cv2", "imread"), ("cv2", "imwrite"))
-# Optional runtimes, and the extra of this package that brings each.
-_EXTRAS = {"onnxruntime": "onnx", "onnx": "onnx", "openvino": "openvino"}
 
 
 class YoloDetector:
@@ -170,7 +165,7 @@ def _load(yolo_class: Any, path: Path, settings: DetectorSettings) -> Any:  # no
 
 def _missing_package(path: Path, package: str) -> WeightsError:
     root = package.split(".")[0]
-    wanted = f"'hrnet-cli[{_EXTRAS[root]}]'" if root in _EXTRAS else root
+    wanted = f"'hrnet-cli[{EXTRAS[root]}]'" if root in EXTRAS else root
     return WeightsError(
         f"detector '{path}' needs the package {root}, which is not installed",
         hint=f"pip install {wanted}",
@@ -247,16 +242,10 @@ def _process_left_as_it_was() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nothing_sent() -> Iterator[None]:
-    """Keep what is imported in the block from reporting; the environment is left to others."""
+    """Keep ultralytics and the runtimes it imports in the block from reporting."""
     os.environ |= _ENVIRONMENT
-    hide = _OPENVINO_TELEMETRY not in sys.modules
-    try:
-        if hide:
-            sys.modules[_OPENVINO_TELEMETRY] = None  # pyright: ignore[reportArgumentType] - hides it
+    with nothing_sent():
         yield
-    finally:
-        if hide:
-            del sys.modules[_OPENVINO_TELEMETRY]
 
 
 @contextlib.contextmanager
