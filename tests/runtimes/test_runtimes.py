@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hrnet_cli import engines
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import DeviceError, ExitCode, UsageError
 from hrnet_cli.models.hrnet import HRNet
@@ -162,16 +163,13 @@ class TestLowerPrecision:
         runtime = RUNTIMES["openvino"].build(network, SPEC, RuntimeSettings(precision="bf16"))
         assert worst(runtime(random_crops(7)), expected) < runtime.tolerance
 
-    def test_a_processor_without_bf16_says_so(self, network):
+    def test_a_processor_without_bf16_says_so(self):
         class Core:
             def get_property(self, _device, _name):
                 return ["FP32", "INT8", "BIN", "EXPORT_IMPORT"]
 
-        runtime = object.__new__(openvino.OpenVino)
-        runtime._core = Core()
-        runtime.threads = 1
         with pytest.raises(DeviceError) as caught:
-            runtime._engine_options("bf16", None)
+            engines._precision_hint(Core(), "bf16")
         assert caught.value.message == (
             "this processor does not compute in bf16; it has FP32, INT8"
         )

@@ -16,6 +16,8 @@ from hrnet_cli.cli.detect import EXAMPLES, detect
 from hrnet_cli.cli.download_weights import download_weights
 from hrnet_cli.cli.eval import EXAMPLES as EVAL_EXAMPLES
 from hrnet_cli.cli.eval import eval_
+from hrnet_cli.cli.export import EXAMPLES as EXPORT_EXAMPLES
+from hrnet_cli.cli.export import export
 from hrnet_cli.cli.fine_tune import EXAMPLES as FINE_TUNE_EXAMPLES
 from hrnet_cli.cli.fine_tune import fine_tune
 from hrnet_cli.cli.train import EXAMPLES as TRAIN_EXAMPLES
@@ -62,6 +64,7 @@ app.command(no_args_is_help=True, epilog=EXAMPLES)(detect)
 app.command(no_args_is_help=True, epilog=TRAIN_EXAMPLES)(train)
 app.command(name="fine-tune", no_args_is_help=True, epilog=FINE_TUNE_EXAMPLES)(fine_tune)
 app.command(name="eval", epilog=EVAL_EXAMPLES)(eval_)
+app.command(no_args_is_help=True, epilog=EXPORT_EXAMPLES)(export)
 app.command(name="check-data", no_args_is_help=True, epilog=CHECK_DATA_EXAMPLES)(check_data)
 app.command(name="download-weights")(download_weights)
 

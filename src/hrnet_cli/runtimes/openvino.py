@@ -13,7 +13,8 @@ import numpy as np
 
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.device import processors
-from hrnet_cli.errors import DeviceError, WeightsError
+from hrnet_cli.engines import GraphError, open_openvino
+from hrnet_cli.errors import WeightsError
 from hrnet_cli.heatmap import STRIDE
 from hrnet_cli.optional_packages import import_quietly
 from hrnet_cli.runtimes import TOLERANCES, RuntimeSettings
@@ -34,7 +35,6 @@ WANTED_BY = "runtime openvino"
 METADATA = "hrnet"
 # More crops at once on one processor only crowd its caches.
 MOST_STREAMS = 8
-_HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 class OpenVino:
@@ -65,19 +65,17 @@ class OpenVino:
         settings: RuntimeSettings,
         cache: Path | None = None,
     ) -> None:
-        self._ov: Any = import_quietly("openvino", WANTED_BY)
         self.spec = spec
         self.tolerance = TOLERANCES[settings.precision]
         self.threads = settings.threads or processors()
         self.streams = min(self.threads, MOST_STREAMS)
-        self._core = self._ov.Core()
-        self._source = source
-        self._options = self._engine_options(settings.precision, cache)
+        self._source, self._settings, self._cache = source, settings, cache
         apart = self._compile(self.streams)
         _check_shapes(apart, spec, source)
         batch = apart.input(0).partial_shape[0]
         self.fixed_batch = batch.get_length() if batch.is_static else None
-        self._queue = self._ov.AsyncInferQueue(apart, self.streams)
+        openvino: Any = import_quietly("openvino", WANTED_BY)
+        self._queue = openvino.AsyncInferQueue(apart, self.streams)
         self._queue.set_callback(_store)
 
     def __call__(self, crops_BHW3: np.ndarray) -> np.ndarray:
@@ -127,33 +125,19 @@ class OpenVino:
         """Return the network compiled for all threads on one batch, when it is first needed."""
         return self._compile(1)
 
-    def _engine_options(self, precision: str, cache: Path | None) -> dict[str, Any]:
-        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if precision == "bf16" and "BF16" not in able:
-            raise DeviceError(
-                "this processor does not compute in bf16; it has"
-                f" {', '.join(word for word in able if word in ('FP32', 'FP16', 'INT8'))}",
-                hint="use --precision fp32",
-            )
-        hint = _HINTS[precision]
-        # Without the hint OpenVINO computes in bf16 wherever the processor can.
-        options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": hint if hint != "f16" or "FP16" in able else "f32",
-            "INFERENCE_NUM_THREADS": self.threads,
-        }
-        if cache is not None:
-            # Without the weights, which are in the file beside it.
-            options |= {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}
-        return options
-
     def _compile(self, streams: int) -> CompiledModel:
-        source = str(self._source) if isinstance(self._source, Path) else self._source
-        options = self._options | {"NUM_STREAMS": streams}
         try:
-            return self._core.compile_model(source, "CPU", options)
-        except RuntimeError as error:
+            return open_openvino(
+                self._source,
+                precision=self._settings.precision,
+                threads=self.threads,
+                streams=streams,
+                cache=self._cache,
+                wanted_by=WANTED_BY,
+            )
+        except GraphError as error:
             raise WeightsError(
-                f"{_name(self._source)}: OpenVINO cannot read it: {_reason(error)}",
+                f"{_name(self._source)}: OpenVINO cannot read it: {error}",
                 hint="export it again with hrnet export",
             ) from error
 
@@ -228,7 +212,7 @@ def save_model(model: Model, path: Path, *, half: bool = False) -> None:
     try:
         ov.save_model(model, str(path), compress_to_fp16=half)
     except RuntimeError as error:
-        raise OSError(f"OpenVINO cannot write it: {_reason(error)}") from error
+        raise OSError(f"OpenVINO cannot write it: {error}") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -269,9 +253,3 @@ def _check_shapes(compiled: CompiledModel, spec: ModelSpec, source: Path | Model
 
 def _name(source: Path | Model) -> str:
     return str(source) if isinstance(source, Path) else "the network"
-
-
-def _reason(error: Exception) -> str:
-    """Return what OpenVINO says, which comes last after the places in its code."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

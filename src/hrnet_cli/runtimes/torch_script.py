@@ -3,8 +3,10 @@
 Shape letters: B crops, K keypoints, H W crop height and width.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import nn
 
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import WeightsError
+from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.pixels import normalise
 from hrnet_cli.runtimes import TOLERANCES, RuntimeSettings
 from hrnet_cli.runtimes.crops import run_in_batches
@@ -54,7 +57,7 @@ class TorchScript:
 class CropsToHeatmaps(nn.Module):
     """Normalisation and network as one module, from uint8 crops (B, H, W, 3)."""
 
-    def __init__(self, network: nn.Module, spec: ModelSpec, precision: str) -> None:
+    def __init__(self, network: HRNet, spec: ModelSpec, precision: str) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
@@ -63,19 +66,20 @@ class CropsToHeatmaps(nn.Module):
     def forward(self, crops_BHW3: torch.Tensor) -> torch.Tensor:
         """Return float32 heatmaps (B, K, H/4, W/4)."""
         pixels = normalise(crops_BHW3, self.spec.mean_rgb, self.spec.std_rgb)
-        return self.network(pixels.to(self.dtype)).float()
+        return self.network.heatmaps(pixels.to(self.dtype)).float()
 
 
 def write_script(
-    path: Path, network: nn.Module, spec: ModelSpec, precision: str, metadata: Mapping[str, str]
+    path: Path, network: HRNet, spec: ModelSpec, precision: str, metadata: Mapping[str, str]
 ) -> None:
     """Write a folded network as TorchScript."""
     module = CropsToHeatmaps(network, spec, precision).eval()
     # A batch of one would be taken for a constant.
     example = torch.zeros(2, *spec.input_hw, 3, dtype=torch.uint8)
-    with torch.no_grad():
+    with torch.no_grad(), _no_advice():
         script = torch.jit.freeze(torch.jit.trace(module, example, check_trace=False))
-    torch.jit.save(script, str(path), _extra_files={_METADATA_FILE: json.dumps(dict(metadata))})
+        files = {_METADATA_FILE: json.dumps(dict(metadata))}
+        torch.jit.save(script, str(path), _extra_files=files)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -87,10 +91,20 @@ def read_metadata(path: Path) -> dict[str, str]:
     return _load(path, "cpu")[1]
 
 
+@contextlib.contextmanager
+def _no_advice() -> Iterator[None]:
+    """Keep torch's advice to use another format, which was asked for, from the terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
 def _load(path: Path, device: str) -> tuple[nn.Module, dict[str, str]]:
     files = {_METADATA_FILE: ""}
     try:
-        script = torch.jit.load(str(path), map_location=device, _extra_files=files)
+        with _no_advice():
+            script = torch.jit.load(str(path), map_location=device, _extra_files=files)
     except (RuntimeError, ValueError, OSError) as error:
         raise WeightsError(
             f"{path}: is damaged or no TorchScript file", hint="export it again with hrnet export"
