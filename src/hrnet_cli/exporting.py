@@ -9,21 +9,23 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from hrnet_cli import checkpoint, heatmap, weights
+from hrnet_cli import checkpoint, weights
+from hrnet_cli.agreement import Agreement, check_agreement, compare
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import OutputError, UsageError, WeightsError
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.model_metadata import ARCHITECTURE, spec_to_metadata
-from hrnet_cli.runtimes import TOLERANCES, Runtime, RuntimeSettings
+from hrnet_cli.runtimes import Runtime, RuntimeSettings
 from hrnet_cli.runtimes.exported import graph_file, open_exported, read_exported
 from hrnet_cli.runtimes.folding import fold_batch_norms
 from hrnet_cli.runtimes.graph import trace
 from hrnet_cli.runtimes.graph_files import write_graph_file
 from hrnet_cli.runtimes.torch_eager import TorchEager
+from hrnet_cli.structures import Boxes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,16 +33,8 @@ if TYPE_CHECKING:
     from hrnet_cli.data.people import LabelledPeople
     from hrnet_cli.models.hrnet import HRNet
 
-CHECK_BATCH = 16
-# Part of the keypoints that must stay where PyTorch finds them, within one heatmap pixel. Seen on
-# a briefly trained W32: 1 for all, also int8.
-AGREEMENT = {"fp32": 1.0, "fp16": 0.99, "bf16": 0.98, "int8": 0.9}
-# 8 bits move single values of a heatmap far more than its peak, which is what counts.
-LARGEST_DIFFERENCE = TOLERANCES | {"int8": 0.5}
-# Largest loss of COCO AP.
-AP_LOSS = {"fp32": 0.0005, "fp16": 0.001, "bf16": 0.002, "int8": 0.01}
-# A peak lower than this part of the highest may be noise, which has no place to agree on.
-SURE_PART = 0.25
+# Boxes of detectors are compared where they are sure, in pixels of a canvas of 640x640.
+SURE_BOX, BOX_TOLERANCE_PX = 0.5, 2.0
 
 
 @dataclass(frozen=True)
@@ -115,53 +109,6 @@ class ExportMaterial:
     labelled: "LabelledPeople | None" = None
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How an exported network compares with PyTorch in float32.
-
-    Attributes:
-        crops: Crops compared.
-        difference: Largest difference of two heatmaps, as a share of the highest peak.
-        keypoints: Keypoints PyTorch is sure of: those whose peak is not far lower than the highest.
-        equal: Part of them with the peak on the same heatmap pixel.
-        near: Part of them with the peak within one heatmap pixel.
-        shift_px: Mean distance of them in crop pixels, decoded.
-        ap: COCO AP of both, where labels were given: PyTorch's, the exported network's.
-    """
-
-    crops: int
-    difference: float
-    keypoints: int
-    equal: float
-    near: float
-    shift_px: float
-    ap: tuple[float, float] | None = None
-
-    def describe(self) -> str:
-        """Return the comparison as one line of text."""
-        parts = [
-            f"largest difference {self.difference:.1e} of the peak",
-            f"{self.equal:.1%} of {self.keypoints} peaks on the same heatmap pixel,"
-            f" {self.near:.1%} within one",
-            f"mean shift {self.shift_px:.3f} px",
-        ]
-        if self.ap is not None:
-            parts.append(f"AP {self.ap[1]:.4f}, PyTorch {self.ap[0]:.4f}")
-        return f"on {self.crops} crops: {'; '.join(parts)}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the comparison as plain values."""
-        return {
-            "crops": self.crops,
-            "largest_difference": self.difference,
-            "keypoints": self.keypoints,
-            "same_pixel": self.equal,
-            "within_one_pixel": self.near,
-            "mean_shift_px": self.shift_px,
-            "AP": None if self.ap is None else {"pytorch": self.ap[0], "exported": self.ap[1]},
-        }
-
-
 def export_model(
     path: Path,
     spec: ModelSpec | None,
@@ -216,54 +163,90 @@ def export_model(
     return agreement
 
 
-def compare(
-    reference: Runtime, exported: Runtime, spec: ModelSpec, crops_BHW3: np.ndarray
-) -> Agreement:
-    """Return how the heatmaps of two runtimes compare on crops."""
-    pairs = [
-        (reference(part), exported(part))
-        for part in np.split(crops_BHW3, range(CHECK_BATCH, len(crops_BHW3), CHECK_BATCH))
+def export_detector(
+    path: Path, target: str, precision: str, out: Path, *, overwrite: bool = False
+) -> float:
+    """Write a YOLO for another engine, after it gave the same boxes, or nothing.
+
+    Args:
+        path: The ``.pt`` file, a pickle: loading it runs what it says.
+        target: ``onnx`` or ``openvino``.
+        precision: ``fp32`` or ``fp16``.
+        out: File, or folder for OpenVINO; its name must be one that `detectors` knows again.
+        overwrite: Replace what is at ``out``.
+
+    Returns:
+        The largest difference of a box's side, in pixels of pictures of 640x640.
+
+    Raises:
+        WeightsError: The detector cannot be used, or finds other boxes afterwards.
+        OutputError: The file is there, or cannot be written.
+    """
+    from hrnet_cli.detectors.yolo import export_yolo
+
+    _check_place(out, TARGETS[target], overwrite=overwrite)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        written = export_yolo(path, target, temporary, half=precision == "fp16")
+        difference = _compare_boxes(path, written)
+        graph = next(written.glob("*.xml")) if written.is_dir() else written
+        _put_in_place(graph, out, folder=TARGETS[target].folder)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written: {error.strerror or error}",
+            hint="check that the folder exists, may be written to and has space left",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return difference
+
+
+def _compare_boxes(path: Path, written: Path) -> float:
+    """Return how far boxes moved on real photos; raise WeightsError when it is too far."""
+    from hrnet_cli.detectors import DetectorSettings
+    from hrnet_cli.detectors.yolo import open_yolo
+    from hrnet_cli.detectors.yolo_exported import open_exported_yolo, to_canvas
+    from hrnet_cli.images import read_image
+    from hrnet_cli.model_crops import installed_photos
+    from hrnet_cli.structures import Frame
+
+    # On the network's own canvas: the checkpoint would choose another one for a long picture.
+    side = DetectorSettings().input_size
+    frames = [
+        Frame(to_canvas(read_image(photo)[0], (side, side))[0], str(photo))
+        for photo in installed_photos()
     ]
-    right, other = (np.concatenate(maps) for maps in zip(*pairs, strict=True))
-    peak = float(np.abs(right).max()) or 1.0
-    right_peaks, scores_BK = heatmap.find_peaks(right)
-    other_peaks, _ = heatmap.find_peaks(other)
-    sure_BK = scores_BK >= SURE_PART * scores_BK.max(initial=0)
-    steps_M = np.abs(right_peaks - other_peaks).max(axis=-1)[sure_BK]
-    right_points, _ = heatmap.decode(right, spec.codec, spec.input_hw)
-    other_points, _ = heatmap.decode(other, spec.codec, spec.input_hw)
-    shifts_M = np.linalg.norm(right_points - other_points, axis=-1)[sure_BK]
-    return Agreement(
-        crops=len(crops_BHW3),
-        difference=float(np.abs(right - other).max()) / peak,
-        keypoints=int(sure_BK.sum()),
-        equal=float((steps_M == 0).mean()),
-        near=float((steps_M <= 1).mean()),
-        shift_px=float(shifts_M.mean()),
-    )
+    settings = DetectorSettings(person_threshold=SURE_BOX)
+    right = open_yolo(path.stem, path, settings)(frames)
+    other = open_exported_yolo(path.stem, written, settings)(frames)
+    largest = max((_largest_step(*pair) for pair in zip(right, other, strict=True)), default=0.0)
+    if largest > BOX_TOLERANCE_PX:
+        raise WeightsError(
+            f"'{path.stem}' finds other boxes when it is exported: sides move by {largest:.1f}"
+            f" pixels, expected at most {BOX_TOLERANCE_PX:g}; nothing was written",
+            hint="use --precision fp32",
+        )
+    return largest
 
 
-def check_agreement(agreement: Agreement, precision: str, what: str) -> None:
-    """Raise WeightsError when an exported network differs more than its precision allows."""
-    limit, near = LARGEST_DIFFERENCE[precision], AGREEMENT[precision]
-    lost = 0.0 if agreement.ap is None else agreement.ap[0] - agreement.ap[1]
-    # Comparisons are false for a difference that is not a number.
-    if agreement.difference <= limit and agreement.near >= near and lost <= AP_LOSS[precision]:
-        return
-    expected = f"at most {limit:g} of the peak and at least {near:.0%} within one heatmap pixel"
-    if agreement.ap is not None:
-        expected += f", and at most {AP_LOSS[precision]:g} AP lost"
-    raise WeightsError(
-        f"{what} in {precision} is not the network it was made of, {agreement.describe()};"
-        f" expected {expected}; nothing was written",
-        hint="calibrate with more people, such as it will see, or use --precision bf16 or fp32"
-        if precision == "int8"
-        else "an untrained network has no peaks to keep: export a trained one",
-    )
+def _largest_step(right: Boxes, other: Boxes) -> float:
+    """Return the largest distance of a side from that of the box nearest to its own."""
+    if len(right) != len(other):
+        return float("inf")
+    if not len(right):
+        return 0.0
+    steps_NN4 = np.abs(right.xyxy_N4[:, None] - other.xyxy_N4[None])
+    return float(steps_NN4.max(axis=2).min(axis=1).max())
 
 
 def _check_place(out: Path, target: ExportTarget, *, overwrite: bool) -> None:
     """Raise OutputError unless a place is free, or holds an export that may be replaced."""
+    if not target.folder and out.suffix != target.suffix:
+        raise UsageError(
+            f"'{out}' does not end in {target.suffix}",
+            hint=f"--out {out.with_name(out.name + target.suffix)}",
+        )
     if not out.exists():
         return
     if not overwrite:

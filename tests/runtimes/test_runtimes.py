@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from exported_models import INPUT_HW, SPEC, lively_network, random_crops, worst
 from hrnet_cli import engines
-from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import DeviceError, ExitCode, UsageError
-from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.optional_packages import is_installed
 from hrnet_cli.runtimes import (
     AUTO,
@@ -26,34 +25,13 @@ from hrnet_cli.runtimes.crops import LARGEST_BATCH, run_in_batches, split_batch
 from hrnet_cli.runtimes.folding import fold_batch_norms
 from hrnet_cli.runtimes.graph import trace
 from hrnet_cli.runtimes.torch_eager import TorchEager
-from hrnet_cli.schema import load_schema
 
-HEIGHT, WIDTH = 64, 32
-# Means and deviations of its own: a graph that assumes ImageNet's is found out.
-SPEC = ModelSpec(
-    "tiny", 4, (HEIGHT, WIDTH), "msra", load_schema("coco17"), (0.5, 0.3, 0.4), (0.2, 0.3, 0.25)
-)
-
-
-def random_crops(count, seed=5):
-    generator = np.random.default_rng(seed)
-    return generator.integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
+HEIGHT, WIDTH = INPUT_HW
 
 
 @pytest.fixture(scope="module")
 def network():
-    """An untrained network whose heatmaps and batch norms are not nearly nothing."""
-    generator = torch.Generator().manual_seed(3)
-    network = HRNet(SPEC.width, len(SPEC.schema)).eval()
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.xavier_uniform_(module.weight, generator=generator)
-        if isinstance(module, torch.nn.BatchNorm2d):
-            for tensor in (module.weight, module.running_var):
-                tensor.data.uniform_(0.7, 1.3, generator=generator)
-            for tensor in (module.bias, module.running_mean):
-                tensor.data.uniform_(-0.2, 0.2, generator=generator)
-    return network
+    return lively_network()
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +62,6 @@ def runtime(request, network):
             yield RUNTIMES[request.param].build(network, SPEC, RuntimeSettings())
         return
     yield RUNTIMES[request.param].build(network, SPEC, RuntimeSettings(threads=2))
-
-
-def worst(heatmaps, reference):
-    """Return the largest difference as a share of the highest peak."""
-    return np.abs(heatmaps - reference).max() / np.abs(reference).max()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from hrnet_cli.cli import console
 from hrnet_cli.cli.detect_report import echo_json
-from hrnet_cli.cli.model_files import fetch_announcer
+from hrnet_cli.cli.model_files import fetch_announcer, find_detector
 from hrnet_cli.cli.options import check_choice, parse_size
+from hrnet_cli.detectors import OPENVINO_FOLDER
 from hrnet_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from hrnet_cli.agreement import Agreement
     from hrnet_cli.config import ModelSpec
     from hrnet_cli.data.people import LabelledPeople
-    from hrnet_cli.exporting import Agreement, ExportWish
+    from hrnet_cli.exporting import ExportWish
 
 SCHEMA = "hrnet-export/1"
 TENSORRT = "tensorrt"
@@ -68,6 +70,9 @@ def run(options: ExportOptions) -> None:
     from hrnet_cli.exporting import ExportMaterial, ExportWish, export_model
 
     started = time.perf_counter()
+    if (detector := _find_detector(options)) is not None:
+        _export_detector(options, detector, started)
+        return
     wish = ExportWish(options.to, options.precision, options.batch_size)
     path, spec, provenance = _find(options)
     wish = replace(wish, provenance=provenance)
@@ -105,17 +110,75 @@ def _check_options(options: ExportOptions) -> None:
         check_installed("nncf", "--to openvino --precision int8")
 
 
-def _find(options: ExportOptions) -> "tuple[Path, ModelSpec | None, str]":
-    """Return the file of the model, what it is, and where it came from."""
+def _find_detector(options: ExportOptions) -> Path | None:
+    """Return the file where the model is a YOLO, None where it is not."""
     from hrnet_cli import weights
-    from hrnet_cli.estimator import ModelHints, find_model
+    from hrnet_cli.detectors.yolo import is_pickled_model
     from hrnet_cli.runtimes.exported import graph_file
 
-    if graph_file(Path(options.model)) is not None:
+    path = Path(options.model)
+    if graph_file(path) is not None:
         raise UsageError(
             f"'{options.model}' is an exported model already",
             hint="export the weights file it was made of",
         )
+    if path.is_file():
+        if not is_pickled_model(path):
+            return None
+        if not weights.is_listed_detector(path):
+            console.say_warning(
+                f"{path} is not listed in weights.toml: loading a .pt file runs the code inside it;"
+                " use only files you trust"
+            )
+        return path
+    if weights.find_entry(options.model).kind != "detector":
+        return None
+    return find_detector(options.model, offline=options.offline, quiet=options.quiet)[1]
+
+
+def _export_detector(options: ExportOptions, path: Path, started: float) -> None:
+    from hrnet_cli.exporting import export_detector
+
+    if options.to == "torchscript" or options.precision not in ("fp32", "fp16"):
+        raise UsageError(
+            f"--to {options.to} --precision {options.precision} is for pose models; a detector is"
+            " written to onnx or openvino, in fp32 or fp16",
+            hint="for int8 use ultralytics itself: yolo export model=FILE format=openvino int8=True"
+            " data=YOUR.yaml; hrnet detect takes the result",
+        )
+    stem = path.stem if options.precision == "fp32" else f"{path.stem}-{options.precision}"
+    name = f"{stem}.onnx" if options.to == "onnx" else f"{stem}{OPENVINO_FOLDER}"
+    out = options.out or Path(name)
+    if options.to == "openvino" and not out.name.endswith(OPENVINO_FOLDER):
+        raise UsageError(
+            f"'{out}' does not end in {OPENVINO_FOLDER}, by which detectors are known",
+            hint=f"--out {out.with_name(out.name + OPENVINO_FOLDER)}",
+        )
+    largest = export_detector(path, options.to, options.precision, out, overwrite=options.overwrite)
+    seconds = time.perf_counter() - started
+    if not options.quiet:
+        console.say(f"boxes of sure people move by {largest:.3f} px at most")
+        console.say(
+            f"wrote {out}, {options.precision}, {_megabytes(out):.1f} MB, in {seconds:.1f} s"
+        )
+    if options.json:
+        data: dict[str, Any] = {
+            "schema": SCHEMA,
+            "written": str(out),
+            "to": options.to,
+            "precision": options.precision,
+            "megabytes": round(_megabytes(out), 3),
+            "largest_step_px": largest,
+            "seconds": round(seconds, 3),
+        }
+        echo_json(data)
+
+
+def _find(options: ExportOptions) -> "tuple[Path, ModelSpec | None, str]":
+    """Return the file of the model, what it is, and where it came from."""
+    from hrnet_cli import weights
+    from hrnet_cli.estimator import ModelHints, find_model
+
     path, spec = find_model(
         options.model,
         offline=options.offline,

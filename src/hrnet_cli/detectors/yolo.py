@@ -8,11 +8,14 @@ tests/unit/test_yolo.py watches the sockets and the files.
 
 import contextlib
 import importlib
+import io
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -107,6 +110,50 @@ def open_yolo(name: str, path: Path, settings: DetectorSettings) -> YoloDetector
         model = _load(_import_ultralytics(), path, settings)
     label = class_index(dict(model.names), settings.class_name, f"detector '{name}'")
     return YoloDetector(name, model, label, settings)
+
+
+def is_pickled_model(path: Path) -> bool:
+    """Return whether a file is a model that ultralytics pickled; nothing of it is run."""
+    if path.suffix.lower() != ".pt" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        return any(b"ultralytics" in archive.read(name) for name in pickles)
+
+
+def export_yolo(path: Path, target: str, folder: Path, *, half: bool) -> Path:
+    """Write a detector for another engine with ultralytics' own exporter, and return where.
+
+    A ``.pt`` file is a pickle: loading it runs what it says. Whether to is the caller's decision.
+
+    Args:
+        path: The ``.pt`` file.
+        target: ``onnx`` or ``openvino``.
+        folder: An empty folder to write into.
+        half: Store half precision.
+
+    Raises:
+        WeightsError: The file is damaged or no detector, or ultralytics cannot write it.
+    """
+    _check_path(path)
+    # It writes beside the file it is given.
+    copy = shutil.copyfile(path, folder / path.name)
+    options = {"simplify": False} if target == "onnx" else {}
+    with _process_left_as_it_was(), _nothing_sent(), _no_console():
+        model = _load(_import_ultralytics(), copy, DetectorSettings())
+        try:
+            with _local_files_only(), contextlib.redirect_stdout(io.StringIO()):
+                written = model.export(
+                    format=target, half=half, device="cpu", verbose=False, **options
+                )
+        except Exception as error:
+            # Exporters raise what they like; whatever it is, nothing was written.
+            raise WeightsError(
+                f"detector '{path}' cannot be written for {target}: {_first_line(error)}",
+                hint="hrnet detect takes the .pt file itself",
+            ) from error
+    copy.unlink()
+    return Path(str(written))
 
 
 def _check_path(path: Path) -> None:

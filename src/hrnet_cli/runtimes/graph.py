@@ -70,6 +70,21 @@ class Graph:
             shift_R.astype(np.float32).reshape(1, 3, 1, 1),
         )
 
+    def multiplications(self) -> int:
+        """Return the multiplications of the convolutions for one crop."""
+        sides = {PIXELS: self.spec.input_hw}
+        total = 0
+        for step in self.operations:
+            height, width = sides[step.inputs[0]]
+            if step.kind == "upsample":
+                height, width = height * step.scale, width * step.scale
+            elif step.kind == "conv":
+                # Paddings keep the size but for the stride.
+                height, width = height // step.stride, width // step.stride
+                total += height * width * step.weight.size
+            sides[step.name] = (height, width)
+        return total
+
     @property
     def output_hw(self) -> tuple[int, int]:
         """Return height and width of the heatmaps."""
