@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrnet_cli.cli.options import check_choice, parse_list, parse_size
+from hrnet_cli.cli.options import check_choice, check_runtime, parse_list, parse_size
 from hrnet_cli.cli.video_options import VideoOptions
 from hrnet_cli.config import BACKGROUNDS, PARTS
 from hrnet_cli.errors import UsageError
@@ -34,6 +34,9 @@ class DetectOptions:
     flip_test: bool
     batch_size: int
     device: str
+    runtime: str
+    precision: str | None
+    threads: int | None
     input_size: str | None
     codec: str | None
     keypoint_schema: str | None
@@ -80,6 +83,7 @@ def check_options(options: DetectOptions) -> None:
     """Raise UsageError for options that contradict each other, before anything heavy loads."""
     formats, parts = options.formats, options.parts
     parse_size(options.input_size)
+    check_runtime(options.runtime, options.precision)
     check_choice(options.palette, "--palette", tuple(PALETTES))
     check_choice(options.background, "--background", BACKGROUNDS)
     options.video.check()

@@ -265,6 +265,8 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
         if not plan.videos:
             boxes.check_speaks_of((photo.source, photo.name) for photo in plan.photos)
         return lambda: boxes
+    from hrnet_cli.model_opening import compiled_folder
+
     defaults = DetectorSettings()
     threshold = (
         defaults.person_threshold if options.person_threshold is None else options.person_threshold
@@ -280,6 +282,8 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
         iou_threshold=defaults.iou_threshold if options.iou is None else options.iou,
         max_people=defaults.max_people if options.max_people is None else options.max_people,
         device=pick_device(options.device),
+        threads=options.threads,
+        cache=compiled_folder(),
     )
     name, path, trusted = find_detector(
         options.detector, offline=options.offline, quiet=options.quiet
