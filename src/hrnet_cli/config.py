@@ -8,6 +8,8 @@ from hrnet_cli.schema import KeypointSchema, load_schema
 
 # What pictures can show, and on what (see `draw.draw_poses`).
 PARTS = ("keypoints", "skeleton", "boxes", "scores", "heatmap")
+# What the records of all photos of a run are called; those of a video have its own name.
+PHOTOS_STEM = "poses"
 BACKGROUNDS = ("photo", "black", "transparent")
 CODECS = ("msra", "dark", "udp")
 # The coarsest branch of an HRNet has this stride, so crops have such multiples as sides.
@@ -162,3 +164,8 @@ def _check_network(entry: WeightsEntry) -> None:
         raise ConfigError(
             f"{where}: input_hw is {list(entry.input_hw)}, expected two multiples of 32"
         )
+
+
+def part_stem(number: int, count: int) -> str:
+    """Return what the records of the photos in one part of a divided run are called."""
+    return f"{PHOTOS_STEM}.shard-{number}-of-{count}"

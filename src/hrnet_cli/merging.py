@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hrnet_cli.config import PHOTOS_STEM
 from hrnet_cli.errors import InputError, OutputError
 from hrnet_cli.images import write_bytes_atomic
 from hrnet_cli.records import read_records
 from hrnet_cli.sinks import SINKS, RunInfo, open_sink, planned_files
 from hrnet_cli.sinks.files import make_folder, reporting
-from hrnet_cli.sources import PHOTOS_STEM
 from hrnet_cli.structures import Frame, Poses
 
 _PART = re.compile(re.escape(PHOTOS_STEM) + r"\.shard-(\d+)-of-(\d+)(\D.*)")

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from hrnet_cli.cli.options import check_choice, check_runtime, parse_list, parse_size
 from hrnet_cli.cli.video_options import VideoOptions
-from hrnet_cli.config import BACKGROUNDS, PARTS
+from hrnet_cli.config import BACKGROUNDS, PARTS, PHOTOS_STEM, part_stem
 from hrnet_cli.errors import UsageError
 from hrnet_cli.palettes import PALETTES
 from hrnet_cli.sinks import SINKS, stream_opener
-from hrnet_cli.sources import PHOTOS_STEM, part_stem
 
 STDOUT = "-"
 

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from hrnet_cli.config import PHOTOS_STEM
 from hrnet_cli.errors import UsageError
-from hrnet_cli.sources import PHOTOS_STEM
 
 if TYPE_CHECKING:
     from hrnet_cli.structures import Frame, Poses
