@@ -138,6 +138,7 @@ class _Job:
     def _find(self, state: dict[str, Any] | None) -> bool:
         """Look through the video, and return whether its end was reached."""
         memory = Memory(self.task.following, state["memory"] if state else None)
+        start = memory.state()
         done_before = memory.frames
         with ExitStack() as stack:
             seen = self._look(memory, stack)
@@ -149,7 +150,10 @@ class _Job:
                     f"'{self.task.source.source}' has no frame in the wanted part",
                     hint="look at --start and --end",
                 )
-            # Nothing is written before a first frame was read.
+            # Nothing is written before a first frame was read; then the state comes first, so that
+            # what a broken run leaves is never taken for done.
+            if state is None:
+                self._keep(start, {}, done=False)
             sinks = self._open_records(state["bytes"] if state else {}, stack)
             items = self._record(chain([first] if first else [], seen), sinks)
             self._take_all(items, done_before if self._draws_at_once else None, stack, seen)
@@ -268,7 +272,7 @@ class _Job:
 
     def _smooth(self, settings: OfflineSettings) -> bool:
         """Smooth all records, write and draw them; return whether that was not stopped."""
-        records = self._read(self._kept(_KEPT))
+        records = list(self._read(self._kept(_KEPT)))
         times_s = [frame.time_s or 0.0 for frame, _ in records]
         smoothed = smooth_video(times_s, [poses for _, poses in records], settings)
         self.result.frames = self.result.people = 0
@@ -309,13 +313,14 @@ class _Job:
         if task.report is not None and task.page is not None and task.original is not None:
             page = replace(task.report, damage=self.result.warnings)
             pictures = task.source.frames()
-            write_video_report(task.page, self._read(place), task.original, page, pictures=pictures)
+            records = list(self._read(place))
+            write_video_report(task.page, records, task.original, page, pictures=pictures)
 
     def _kept(self, stem: str) -> Path:
         return self.folder.path / f"{stem}.jsonl"
 
-    def _read(self, path: Path) -> list[tuple[Frame, Poses]]:
-        return list(read_records(path, schema=self._finders.estimator.spec.schema))
+    def _read(self, path: Path) -> Iterator[tuple[Frame, Poses]]:
+        return read_records(path, schema=self._finders.estimator.spec.schema)
 
 
 def damage_words(source: VideoSource, frames: int) -> list[str]:

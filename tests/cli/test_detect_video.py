@@ -15,10 +15,11 @@ import torch
 from typer.testing import CliRunner
 
 from hrnet_cli import checkpoint
-from hrnet_cli.cli import app
+from hrnet_cli.cli import app, detect_videos
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.schema import load_schema
+from hrnet_cli.stopping import StopRequest
 from videos import numbered_picture, read_video, write_video
 
 RUNNER = CliRunner()
@@ -121,8 +122,10 @@ def test_a_terminated_run_goes_on(words, clips, tmp_path):
         [*command, "parts"], stderr=subprocess.PIPE, text=True, env=environment
     )
     state = Path("parts/long.resume/state.json")
-    deadline = time.monotonic() + 120
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline:
+        if state.exists() and json.loads(state.read_bytes())["state"]["memory"]["frames"]:
+            break
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=120)
@@ -144,6 +147,23 @@ def test_a_terminated_run_goes_on(words, clips, tmp_path):
     assert one.times == other.times
     assert all((a == b).all() for a, b in zip(one.images, other.images, strict=True))
     assert not Path("parts/long.resume").exists()
+
+
+def test_a_run_stopped_at_once_is_not_taken_for_done(hrnet, clips, monkeypatch):
+    class Stopped(StopRequest):
+        """Asks to stop as soon as there is a record."""
+
+        requested = property(
+            lambda _self: Path("hrnet-out/a.jsonl").exists(), lambda _self, _value: None
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(detect_videos, "StopRequest", Stopped)
+        hrnet(clips / "a.mp4", "--draw", "boxes", code=130)
+    assert Path("hrnet-out/a.resume/state.json").exists()
+    result = hrnet(clips / "a.mp4", "--draw", "boxes", "--resume")
+    assert "1 video, 12 frames" in result.stderr
+    assert len(read_video(Path("hrnet-out/a.mp4")).times) == 12
 
 
 def test_parts_merged_equal_one_run(hrnet, clips):
@@ -237,6 +257,7 @@ def test_a_video_is_never_replaced_by_its_drawing(hrnet, clips, tmp_path):
         ),
         (["--detect-every", "2", "--no-track"], 2, "--no-track contradicts --detect-every"),
         (["--shard", "2/1"], 2, "--shard is '2/1'"),
+        (["--jobs", "2", "--json"], 2, "--json prints the summary of one run"),
     ],
 )
 def test_options_that_cannot_be(hrnet, clips, more, code, message):
@@ -256,7 +277,7 @@ def test_options_about_videos_need_one(hrnet):
 def test_a_camera_that_is_not_there(hrnet):
     error = hrnet("camera:73", code=3).stderr
     assert "camera:73" in error
-    assert not list(Path("hrnet-out").rglob("*")) if Path("hrnet-out").exists() else True
+    assert not list(Path("hrnet-out").rglob("*"))
 
 
 def test_the_loop_of_the_readme(words, clips, tmp_path):

@@ -112,6 +112,10 @@ def check_options(options: DetectOptions) -> None:
             "--out - streams records, which savgol, gaussian and --fill-gaps change afterwards",
         ),
         (
+            options.json and options.video.jobs > 1,
+            "--json prints the summary of one run, --jobs makes several",
+        ),
+        (
             "-" in options.sources and options.video.jobs > 1,
             "- reads standard input, which several --jobs cannot share",
         ),

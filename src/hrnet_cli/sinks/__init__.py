@@ -219,7 +219,7 @@ def planned_files(
     """
     entries = [_format(name) for name in formats]
     paths = [(video and entry.video_path) or entry.path for entry in entries]
-    part = stem.removeprefix(PHOTOS_STEM)
+    part = stem[len(PHOTOS_STEM) :] if stem.startswith(f"{PHOTOS_STEM}.") else ""
     return [Path(path.format(stem=stem, part=part)) for path in paths]
 
 
