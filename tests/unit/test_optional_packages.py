@@ -41,6 +41,11 @@ def test_reports_are_off_and_the_sender_is_left_to_others(monkeypatch):
         with pytest.raises(ImportError):
             import openvino_telemetry  # noqa: F401
     assert "openvino_telemetry" not in sys.modules
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    with nothing_sent():
+        assert "ORT_DISABLE_TELEMETRY" in os.environ
+    assert "ORT_DISABLE_TELEMETRY" not in os.environ
 
 
 def test_a_sender_that_was_imported_before_stays(monkeypatch):
