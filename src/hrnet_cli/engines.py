@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from hrnet_cli.device import processors
 from hrnet_cli.errors import DeviceError
-from hrnet_cli.optional_packages import import_quietly
+from hrnet_cli.optional_packages import import_quietly, nothing_sent
 
 # Objects of onnxruntime and openvino, which are imported when they are needed.
 Module: TypeAlias = Any
@@ -43,7 +43,8 @@ def open_onnx(source: Path | bytes, *, device: str, threads: int | None, wanted_
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = str(source) if isinstance(source, Path) else source
     try:
-        return ort.InferenceSession(content, options, providers=_providers(ort, device))
+        with nothing_sent():
+            return ort.InferenceSession(content, options, providers=_providers(ort, device))
     except (RuntimeError, ValueError, *_failures(ort)) as error:
         raise GraphError(_reason(error)) from error
 

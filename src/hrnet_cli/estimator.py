@@ -54,23 +54,25 @@ def find_model(
     """Return the file of a pose model, fetched when it is not on this machine, and what it is.
 
     Args:
-        name: A name of weights.toml or a file; None for `weights.DEFAULT_MODEL`, in whose place the
-            starter model inside the package stands when it can be neither found nor fetched.
+        name: A name of weights.toml, a file, or the folder of an exported model; None for
+            `weights.DEFAULT_MODEL`, in whose place the starter model inside the package stands
+            when it can be neither found nor fetched.
         offline: Never use the network.
         hints: For files that are not listed and say nothing of themselves.
         on_warning: Called with one line when the starter model stands in.
         on_progress: Called with bytes so far and in all during a download.
 
     Returns:
-        The path and the description; None where the file itself must hold it.
+        The path, of an exported model that of its graph, and the description; None where the file
+        itself must hold it.
 
     Raises:
         WeightsError: The name is not known, or the file cannot be had.
         ConfigError: The hints are incomplete, or there are some for a listed model.
     """
-    if name is not None and graph_file(Path(name)) is not None:
+    if name is not None and (graph := graph_file(Path(name))) is not None:
         _refuse_hints(hints, f"'{name}' is an exported model, which says all of itself")
-        return Path(name), None
+        return graph, None
     if name is not None and Path(name).is_file():
         return Path(name), _spec_of_file(Path(name), hints)
     entry = weights.find_entry(name or weights.DEFAULT_MODEL)

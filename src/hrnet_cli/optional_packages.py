@@ -71,10 +71,8 @@ def missing(package: str, wanted_by: str) -> UsageError:
 
 @contextlib.contextmanager
 def nothing_sent() -> Iterator[None]:
-    """Keep what is imported in the block from reporting.
-
-    The environment keeps the variables of `ENVIRONMENT`: onnxruntime may read them later too.
-    """
+    """Keep what is imported and opened in the block from reporting; all else stays as it was."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ |= ENVIRONMENT
     hide = _SENDER not in sys.modules
     try:
@@ -84,3 +82,8 @@ def nothing_sent() -> Iterator[None]:
     finally:
         if hide:
             del sys.modules[_SENDER]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

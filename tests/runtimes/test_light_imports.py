@@ -16,7 +16,7 @@ PROGRAM = """
 import json, sys
 from hrnet_cli.cli import app
 try:
-    app(sys.argv[1:], standalone_mode=False)
+    sys.exit(app(sys.argv[1:], standalone_mode=False))
 finally:
     modules = sorted({name.split(".")[0] for name in sys.modules})
     print("MODULES" + json.dumps(modules))

@@ -33,8 +33,13 @@ def bench(
         ),
     ] = "torch,onnx,openvino",
     precisions: Annotated[
-        str, typer.Option("--precisions", help="In which arithmetic: fp32,bf16,fp16,int8.")
-    ] = "fp32,bf16",
+        str | None,
+        typer.Option(
+            "--precisions",
+            help="In which arithmetic: fp32,bf16,fp16,int8.",
+            show_default="fp32,bf16; that of an exported file",
+        ),
+    ] = None,
     people: Annotated[int, typer.Option("--people", min=1, help="People in the photo.")] = 8,
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="Times that each is timed; the median counts.")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hrnet_cli.benching import Contender, Timing
 
 SCHEMA = "hrnet-bench/1"
+PRECISIONS_TIMED = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class BenchOptions:
 
     model: str | None
     runtimes: str
-    precisions: str
+    precisions: str | None
     people: int
     rounds: int
     detector: str | None
@@ -100,12 +101,13 @@ def run(options: BenchOptions) -> None:
     from hrnet_cli.runtimes import PRECISIONS, RUNTIMES, Computing
 
     runtimes = parse_list(options.runtimes, "--runtimes", tuple(RUNTIMES))
-    precisions = parse_list(options.precisions, "--precisions", PRECISIONS)
+    wanted = options.precisions and parse_list(options.precisions, "--precisions", PRECISIONS)
     parse_size(options.input_size)
     if options.photos is not None and options.accuracy is None:
         raise UsageError("--photos is a part of --accuracy, which is not given")
     from hrnet_cli.benching import open_contenders
     from hrnet_cli.estimator import ModelHints, find_model
+    from hrnet_cli.runtimes.exported import graph_file, read_exported
 
     path, spec = find_model(
         options.model,
@@ -114,6 +116,9 @@ def run(options: BenchOptions) -> None:
         on_warning=console.say_warning,
         on_progress=fetch_announcer("pose model", quiet=options.quiet),
     )
+    graph = graph_file(path)
+    usual = PRECISIONS_TIMED if graph is None else (read_exported(graph).precision,)
+    precisions = wanted or usual
     computing = Computing(options.device, threads=options.threads)
     contenders, left_out = open_contenders(path, spec, runtimes, precisions, computing)
     if not contenders:

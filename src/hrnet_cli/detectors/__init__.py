@@ -41,7 +41,7 @@ class DetectorSettings:
         input_size: Longer side in pixels to which a YOLO scales a picture; an exported file with a
             fixed input size keeps its own.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        threads: Of the processor, for exported files; None for all it may use.
+        threads: Of the processor; None leaves it to the engine, which takes all it may use.
         cache: Folder for what OpenVINO compiles; None keeps nothing.
     """
 

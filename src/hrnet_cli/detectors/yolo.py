@@ -108,6 +108,8 @@ def open_yolo(name: str, path: Path, settings: DetectorSettings) -> YoloDetector
     _check_path(path)
     with _process_left_as_it_was(), _nothing_sent(), _no_console():
         model = _load(_import_ultralytics(), path, settings)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     label = class_index(dict(model.names), settings.class_name, f"detector '{name}'")
     return YoloDetector(name, model, label, settings)
 
