@@ -138,7 +138,7 @@ class _Job:
     def _find(self, state: dict[str, Any] | None) -> bool:
         """Look through the video, and return whether its end was reached."""
         memory = Memory(self.task.following, state["memory"] if state else None)
-        done_before = memory.frames
+        done_before, beginning = memory.frames, memory.state()
         with ExitStack() as stack:
             seen = self._look(memory, stack)
             first = next(seen, None)
@@ -149,7 +149,10 @@ class _Job:
                     f"'{self.task.source.source}' has no frame in the wanted part",
                     hint="look at --start and --end",
                 )
-            # Nothing is written before a first frame was read.
+            # Nothing is written before a first frame was read. From then on the outputs are known
+            # to be unfinished.
+            if state is None:
+                self._keep(beginning, {}, done=False)
             sinks = self._open_records(state["bytes"] if state else {}, stack)
             items = self._record(chain([first] if first else [], seen), sinks)
             self._take_all(items, done_before if self._draws_at_once else None, stack, seen)
