@@ -75,14 +75,8 @@ def merge(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> Mer
     _check_suffixes(parts)
     formats = [name for name in SINKS if any(_suffix(name) == suffix for suffix in parts)]
     targets = [out / path for path in planned_files(formats, PHOTOS_STEM)]
-    for source, target in copies:
-        if target in targets:
-            raise InputError(
-                f"'{source}' has the name of the records that are joined",
-                hint="merge the parts of one run, without results of other runs",
-            )
     photos = _check_parts(parts)
-    _refuse_existing([*targets, *(target for _, target in copies)], overwrite=overwrite)
+    _check_targets(targets, copies, overwrite=overwrite)
     for source, target in copies:
         _copy(source, target)
     if parts:
@@ -170,8 +164,8 @@ def _check_suffixes(parts: dict[str, list[_Part]]) -> None:
         lacking = min(set().union(*numbers.values()) - present, default=None)
         if lacking is not None:
             raise InputError(
-                f"part {lacking} of {parts[suffix][0].count} has no {PHOTOS_STEM}...{suffix}, unlike"
-                " other parts",
+                f"part {lacking} of {parts[suffix][0].count} has no {PHOTOS_STEM}...{suffix},"
+                " unlike other parts",
                 hint="repeat that part with the --format of the others",
             )
 
@@ -224,8 +218,17 @@ def _copies(files: dict[Path, list[Path]], out: Path) -> list[tuple[Path, Path]]
     ]
 
 
-def _refuse_existing(targets: Iterable[Path], *, overwrite: bool) -> None:
-    existing = [path for path in targets if path.is_file()]
+def _check_targets(
+    joined: Sequence[Path], copies: Iterable[tuple[Path, Path]], *, overwrite: bool
+) -> None:
+    """Raise an error for two files that would become one, and for existing ones."""
+    for source, target in copies:
+        if target in joined:
+            raise InputError(
+                f"'{source}' has the name of the records that are joined",
+                hint="merge the parts of one run, without results of other runs",
+            )
+    existing = [path for path in (*joined, *(target for _, target in copies)) if path.is_file()]
     if existing and not overwrite:
         raise OutputError(
             f"'{existing[0]}' would be overwritten",
