@@ -8,15 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hrnet_cli.config import PHOTOS_STEM
 from hrnet_cli.errors import InputError, OutputError
 from hrnet_cli.images import write_bytes_atomic
 from hrnet_cli.records import read_records
 from hrnet_cli.sinks import SINKS, RunInfo, open_sink, planned_files
 from hrnet_cli.sinks.files import make_folder, reporting
-from hrnet_cli.sources import PHOTOS_STEM
 from hrnet_cli.structures import Frame, Poses
 
-_PART = re.compile(re.escape(PHOTOS_STEM) + r"\.shard-(\d+)-of-(\d+)([._].+)")
+_PART = re.compile(re.escape(PHOTOS_STEM) + r"\.shard-(\d+)-of-(\d+)(\D.*)")
+# Folders of a part, such as openpose.shard-1-of-2, whose files have other names than its records.
+_FOLDER = re.compile(r"(.+)\.shard-\d+-of-\d+")
 # Tables whose rows stand by themselves: they are put one behind the other. All others are written
 # anew from the records.
 _TABLES = ("csv", "angles")
@@ -81,10 +83,7 @@ def merge(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> Mer
         _copy(source, target)
     if parts:
         _join(parts, formats, out)
-    for path in (part.path for some in parts.values() for part in some):
-        if path.parent.resolve() == out.resolve():
-            with reporting(path):
-                path.unlink()
+    _remove_parts(parts, out)
     return Merged(len(parts.get(".jsonl", ())), photos, len(copies), tuple(targets))
 
 
@@ -105,6 +104,17 @@ def _parts(folder: Path, files: Iterable[Path]) -> Iterator[_Part]:
     for path in files:
         if path.parent == folder and (match := _PART.fullmatch(path.name)):
             yield _Part(int(match[1]), int(match[2]), match[3], path)
+
+
+def _remove_parts(parts: dict[str, list[_Part]], out: Path) -> None:
+    """Remove from the joined folder what it holds of the parts."""
+    with reporting(out):
+        for path in (part.path for some in parts.values() for part in some):
+            if path.parent.resolve() == out.resolve():
+                path.unlink()
+        for path in out.iterdir():
+            if path.is_dir() and _FOLDER.fullmatch(path.name):
+                shutil.rmtree(path)
 
 
 def _ordered_parts(parts: Iterable[_Part]) -> dict[str, list[_Part]]:
@@ -205,6 +215,8 @@ def _copies(files: dict[Path, list[Path]], out: Path) -> list[tuple[Path, Path]]
             relative = path.relative_to(folder)
             if _PART.fullmatch(relative.name):
                 continue
+            if match := _FOLDER.fullmatch(relative.parts[0]):
+                relative = Path(match[1], *relative.parts[1:])
             if relative in sources:
                 raise InputError(
                     f"'{sources[relative]}' and '{path}' have the same name",

@@ -155,7 +155,8 @@ class _Job:
     def _find(self, state: dict[str, Any] | None) -> bool:
         """Look through the video, and return whether its end was reached."""
         memory = Memory(self.task.following, state["memory"] if state else None)
-        done_before, beginning = memory.frames, memory.state()
+        start = memory.state()
+        done_before = memory.frames
         with ExitStack() as stack:
             seen = self._look(memory, stack)
             first = next(seen, None)
@@ -166,10 +167,10 @@ class _Job:
                     f"'{self.task.source.source}' has no frame in the wanted part",
                     hint="look at --start and --end",
                 )
-            # Nothing is written before a first frame was read. From then on the outputs are known
-            # to be unfinished.
+            # Nothing is written before a first frame was read; then the state comes first, so that
+            # what a broken run leaves is never taken for done.
             if state is None:
-                self._keep(beginning, {}, done=False)
+                self._keep(start, {}, done=False)
             sinks = self._open_records(state["bytes"] if state else {}, stack)
             items = self._record(chain([first] if first else [], seen), sinks)
             self._take_all(items, done_before if self._draws_at_once else None, stack, seen)
@@ -360,11 +361,14 @@ def damage_words(source: VideoSource, frames: int) -> list[str]:
         frames: How many it gave.
     """
     damage: Damage = source.damage
-    words = []
-    if damage.broken_packets:
-        words.append(f"{damage.broken_packets} pieces of it are broken and were left out")
-    if damage.reconnects:
-        words.append(f"the connection was lost and found again {damage.reconnects} times")
+    counted = (
+        (damage.broken_packets, "{} pieces of it are broken and were left out"),
+        (damage.reconnects, "the connection was lost and made again {} times"),
+        (damage.guessed_times, "{} frames had no time, or one that goes back, and got one"),
+        (damage.resized, "{} frames have another size than the first and were fitted into it"),
+        (damage.dropped, "{} frames came too fast and were left out"),
+    )
+    words = [sentence.format(count) for count, sentence in counted if count]
     if damage.ended_early:
         words.append(damage.ended_early)
     expected = source.info.frames

@@ -11,6 +11,7 @@ from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
+from exported_models import save_yolo
 from hrnet_cli.detectors import (
     DETECTORS,
     Detector,
@@ -52,6 +53,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path |
     torch.save(network.state_dict(), folder / "fasterrcnn_320.pth")
     return {
         "yolo": folder / "random.pt",
+        "yolo-exported": save_yolo(folder / "random.onnx"),
         "torchvision": folder / "fasterrcnn_320.pth",
         "whole-image": None,
     }
@@ -144,7 +146,9 @@ def test_whole_image_boxes_the_picture():
         ("torchvision", Path("x.pth"), "torchvision"),
         ("mine", Path("fasterrcnn.pth"), "torchvision"),
         ("yolo26s", Path("cache/yolo26s.pt"), "yolo"),
-        ("mine", Path("x_openvino_model"), "yolo"),
+        ("mine", Path("x_openvino_model"), "yolo-exported"),
+        ("mine", Path("x.onnx"), "yolo-exported"),
+        ("mine", Path("x.torchscript"), "yolo"),
     ],
 )
 def test_name_and_suffix_pick_the_detector(name, path, family):

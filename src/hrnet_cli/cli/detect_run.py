@@ -106,6 +106,14 @@ def _check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
         )
     if plan.videos and options.folder is None and len(plan.videos) + len(plan.photos) > 1:
         raise UsageError("--out - streams one video or photos, not several", hint="name a folder")
+    if plan.videos and options.parts and options.background == "transparent":
+        from hrnet_cli.cli.detect_videos import keeps_alpha
+
+        if not keeps_alpha(options):
+            raise UsageError(
+                f"--video-codec {options.video.video_codec} keeps no transparency",
+                hint="use --video-codec prores or png, or another --background",
+            )
     check_formats(options.formats, append=options.append, photos=bool(plan.photos))
     divided = options.video.part is not None and options.folder is not None
     if plan.photos and divided and "jsonl" not in options.formats:
@@ -257,6 +265,8 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
         if not plan.videos:
             boxes.check_speaks_of((photo.source, photo.name) for photo in plan.photos)
         return lambda: boxes
+    from hrnet_cli.model_opening import compiled_folder
+
     defaults = DetectorSettings()
     threshold = (
         defaults.person_threshold if options.person_threshold is None else options.person_threshold
@@ -272,6 +282,8 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
         iou_threshold=defaults.iou_threshold if options.iou is None else options.iou,
         max_people=defaults.max_people if options.max_people is None else options.max_people,
         device=pick_device(options.device),
+        threads=options.threads,
+        cache=compiled_folder(),
     )
     name, path, trusted = find_detector(
         options.detector, offline=options.offline, quiet=options.quiet
