@@ -39,6 +39,7 @@ class Ahead(Generic[T]):
         self._stop = stop
         self._queue: queue.Queue[object] = queue.Queue(depth)
         self._closed = threading.Event()
+        self._left: int | None = None  # items still given after a stop
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name=f"hrnet-{name}", daemon=True)
         self._thread.start()
@@ -55,12 +56,16 @@ class Ahead(Generic[T]):
             BaseException: Whatever the iterated thing raised, after the items before it.
         """
         while not self._closed.is_set():
+            if self._left is None and self._stop():
+                self._left = self._queue.qsize()
+            if self._left == 0:
+                break
             try:
                 item = self._queue.get(timeout=_LOOK_S)
             except queue.Empty:
-                if self._stop():
-                    break
                 continue
+            if self._left is not None:
+                self._left -= 1
             if item is _END:
                 self._closed.set()
                 if self._error is not None:

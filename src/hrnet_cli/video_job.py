@@ -111,11 +111,14 @@ class _Job:
         self._finders = finders
         self._clock = finders.estimator.clock
         self._keeps_records = "jsonl" not in task.formats or task.offline is not None
+        self._had_enough = False
 
     def run(self, state: dict[str, Any] | None) -> None:
         """Do what is left to do."""
         if state is not None:
             self.result.frames, self.result.people = state["memory"]["frames"], state["people"]
+        if state is not None and self.task.source.info.live:
+            state = self._end_live(state)
         if state is None or not state["done"]:
             if not self._find(state):
                 return
@@ -132,6 +135,20 @@ class _Job:
     @property
     def _draws_at_once(self) -> bool:
         return self.task.drawing is not None and self.task.offline is None
+
+    def _end_live(self, state: dict[str, Any]) -> dict[str, Any] | None:
+        """Take what a broken run has of a live source for all of it: nobody can go back to it."""
+        if not state["memory"]["frames"]:
+            return None
+        if not state["done"]:
+            with ExitStack() as stack:
+                self._open_records(state["bytes"], stack)
+            self._keep(state["memory"], {}, done=True)
+            self.result.warnings.append(
+                f"it is live and cannot be gone back to: the {self.result.frames} frames of the"
+                " broken run were completed, none was added"
+            )
+        return {**state, "done": True}
 
     # --- the first pass looks for people ---------------------------------------------------------
 
@@ -170,7 +187,9 @@ class _Job:
         frames = clocked(source.frames(skip=memory.frames), self._clock, "read")
         ahead = stack.enter_context(Ahead(frames, chunk, "read"))
         found = find_poses(ahead, self._finders, memory, chunk=chunk)
-        return stack.enter_context(Ahead(found, chunk, "find", self.watch.stop))
+        seen = stack.enter_context(Ahead(found, chunk, "find", self._stop))
+        stack.callback(self._leave)
+        return seen
 
     def _take_all(
         self, items: Iterator[_Item], done_before: int | None, stack: ExitStack, seen: Ahead[Seen]
@@ -185,14 +204,14 @@ class _Job:
             items = drawn
         # Closed first: whoever waits for it ends then.
         stack.callback(seen.close, PATIENCE_S)
+        stack.callback(self._leave)
         for item in items:
-            if not self._take(item, writer):
-                break
+            self._take(item, writer)
         if writer is not None and not (self.watch.stop() and not self.task.source.info.live):
             self._finish(writer)
 
-    def _take(self, item: _Item, writer: VideoWriter | None) -> bool:
-        """Do what is done in the calling thread, and return whether to go on."""
+    def _take(self, item: _Item, writer: VideoWriter | None) -> None:
+        """Do what is done in the calling thread."""
         seen = item.seen
         if writer is not None and item.picture is not None and seen.frame.pts is not None:
             with self._clock.stage("encode"):
@@ -201,7 +220,18 @@ class _Job:
         self.result.people += len(seen.poses)
         if item.bytes is not None and seen.state is not None:
             self._keep(seen.state, item.bytes, done=False)
-        return self.watch.on_frame(seen, item.picture)
+        # What was looked at by then still comes, so that records and pictures end together.
+        if not self._had_enough:
+            self._had_enough = not self.watch.on_frame(seen, item.picture)
+
+    def _stop(self) -> bool:
+        """Tell whether no more frames are looked at."""
+        return self._had_enough or self.watch.stop()
+
+    def _leave(self) -> None:
+        """Have the first stages end, which a live source may keep waiting for a picture."""
+        if self.task.source.info.live:
+            self.task.source.close()
 
     def _keep(self, memory: dict[str, Any], lengths: dict[str, int], *, done: bool) -> None:
         state = {"memory": memory, "bytes": lengths, "people": self.result.people, "done": done}
@@ -308,7 +338,7 @@ class _Job:
             sink = open_sink(name, target.parent, task.info, target.name, video=True)
             with ExitStack() as stack:
                 stack.callback(sink.close)
-                for frame, poses in self._read(place):
+                for frame, poses in self._read(place):  # one at a time: a video may be long
                     sink.write(frame, poses)
         if task.report is not None and task.page is not None and task.original is not None:
             page = replace(task.report, damage=self.result.warnings)

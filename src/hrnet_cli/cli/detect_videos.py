@@ -225,6 +225,8 @@ def _stream(
         frames = stack.enter_context(Ahead(source.frames(), chunk, "read"))
         found = find_poses(frames, finders, memory, chunk=chunk)
         seen = stack.enter_context(Ahead(found, chunk, "find", watch.stop))
+        if source.info.live:
+            stack.callback(source.close)  # or the stages would wait for a picture
         for one in seen:
             sink.write(one.frame, one.poses)
             result.frames = one.number
