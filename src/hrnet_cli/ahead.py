@@ -24,8 +24,8 @@ class Ahead(Generic[T]):
         items: What to iterate over. A generator is closed in the thread that runs it.
         depth: Most items that wait, at least 1.
         name: Of the thread, for debuggers.
-        stop: Asked while waiting: once it answers True, what waits already is still given, and then
-            the iteration ends, although the thread may not have.
+        stop: Asked before each item and while waiting: once it answers True, what waits already is
+            still given, and then the iteration ends, although the thread may not have.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Ahead(Generic[T]):
         self._queue: queue.Queue[object] = queue.Queue(depth)
         self._closed = threading.Event()
         self._error: BaseException | None = None
+        self._left: int | None = None  # to be given after a stop
         self._thread = threading.Thread(target=self._work, name=f"hrnet-{name}", daemon=True)
         self._thread.start()
 
@@ -55,12 +56,17 @@ class Ahead(Generic[T]):
             BaseException: Whatever the iterated thing raised, after the items before it.
         """
         while not self._closed.is_set():
+            # Nobody else takes items out. A thread that is quick would go on for ever.
+            if self._left is None and self._stop():
+                self._left = self._queue.qsize()
+            if self._left == 0:
+                break
             try:
                 item = self._queue.get(timeout=_LOOK_S)
             except queue.Empty:
-                if self._stop():
-                    break
                 continue
+            if self._left is not None:
+                self._left -= 1
             if item is _END:
                 self._closed.set()
                 if self._error is not None:
