@@ -23,6 +23,18 @@ def resume_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.resume")
 
 
+def remove_remains(target: Path) -> None:
+    """Remove the folder of a finished video, where a run was killed while it removed it.
+
+    Raises:
+        OutputError: Another run writes the same video, or the folder cannot be removed.
+    """
+    if resume_folder(target).is_dir():
+        folder = ResumeFolder(target)
+        folder.clear()
+        folder.release()
+
+
 class ResumeFolder:
     """The folder of one video, held by one run.
 
@@ -106,6 +118,8 @@ class ResumeFolder:
     def remove(self) -> None:
         """Remove the folder: the video is done."""
         with reporting(self.path):
+            # First, as a state without its segments cannot be gone on with.
+            (self.path / "state.json").unlink(missing_ok=True)
             shutil.rmtree(self.path)
         self._lock.release()
 

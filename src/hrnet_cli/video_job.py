@@ -138,7 +138,7 @@ class _Job:
     def _find(self, state: dict[str, Any] | None) -> bool:
         """Look through the video, and return whether its end was reached."""
         memory = Memory(self.task.following, state["memory"] if state else None)
-        done_before = memory.frames
+        done_before, beginning = memory.frames, memory.state()
         with ExitStack() as stack:
             seen = self._look(memory, stack)
             first = next(seen, None)
@@ -150,6 +150,9 @@ class _Job:
                     hint="look at --start and --end",
                 )
             # Nothing is written before a first frame was read.
+            if state is None:
+                # From here on there is something to go on with: files without a state look done.
+                self._keep(beginning, {}, done=False)
             sinks = self._open_records(state["bytes"] if state else {}, stack)
             items = self._record(chain([first] if first else [], seen), sinks)
             self._take_all(items, done_before if self._draws_at_once else None, stack, seen)
