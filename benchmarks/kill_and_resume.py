@@ -63,10 +63,10 @@ class Case:
 
 USUAL = ("--skeleton", "--track", "--smooth", "one-euro")
 CASES = (
-    Case((*USUAL, "--detector", "whole-image"), 4, starter=True),
     Case((*USUAL, "--boxes", "boxes.jsonl"), 8),
-    Case((*USUAL, "--boxes", "boxes.jsonl", "--detect-every", "3"), 4),
+    Case((*USUAL, "--boxes", "boxes.jsonl", "--detect-every", "3"), 5),
     Case(("--skeleton", "--smooth", "savgol", "--boxes", "boxes.jsonl"), 4),
+    Case((*USUAL, "--detector", "whole-image"), 3, starter=True),
 )
 
 
