@@ -24,8 +24,8 @@ class Ahead(Generic[T]):
         items: What to iterate over. A generator is closed in the thread that runs it.
         depth: Most items that wait, at least 1.
         name: Of the thread, for debuggers.
-        stop: Asked while waiting: once it answers True, what waits already is still given, and then
-            the iteration ends, although the thread may not have.
+        stop: Asked before each item and while waiting: once it answers True, what waits already is
+            still given, and then the iteration ends, although the thread may not have.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Ahead(Generic[T]):
         self._closed = threading.Event()
         self._left: int | None = None  # items still given after a stop
         self._error: BaseException | None = None
+        self._left: int | None = None  # to be given after a stop
         self._thread = threading.Thread(target=self._work, name=f"hrnet-{name}", daemon=True)
         self._thread.start()
 

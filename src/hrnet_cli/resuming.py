@@ -23,6 +23,18 @@ def resume_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.resume")
 
 
+def remove_remains(target: Path) -> None:
+    """Remove the folder of a finished video, where a run was killed while it removed it.
+
+    Raises:
+        OutputError: Another run writes the same video, or the folder cannot be removed.
+    """
+    if resume_folder(target).is_dir():
+        folder = ResumeFolder(target)
+        folder.clear()
+        folder.release()
+
+
 class ResumeFolder:
     """The folder of one video, held by one run.
 

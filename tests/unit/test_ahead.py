@@ -1,5 +1,6 @@
 """Iterators that work ahead: order, bounds, errors, stopping."""
 
+import itertools
 import threading
 import time
 
@@ -93,6 +94,18 @@ def test_a_stop_gives_what_is_there_and_does_not_wait_for_more():
     assert time.monotonic() - start < 10
     go.set()
     ahead.close()
+
+
+def test_a_stop_ends_a_thread_that_never_keeps_its_reader_waiting():
+    stop = threading.Event()
+    with Ahead(itertools.count(), 3, "a", stop.is_set) as ahead:
+        wait_until(lambda: ahead._queue.qsize() == 3)
+        assert next(ahead) == 0
+        wait_until(lambda: ahead._queue.qsize() == 3)
+        stop.set()
+        # Three waited; the thread puts others in their place, which are not given any more.
+        assert list(itertools.islice(ahead, 20)) == [1, 2, 3]
+        assert list(itertools.islice(ahead, 20)) == []
 
 
 def test_a_reader_that_waits_is_woken_by_closing():

@@ -1,6 +1,7 @@
 """One video from source to files: whole, stopped and gone on with, smoothed, broken."""
 
 import json
+import shutil
 import threading
 from dataclasses import replace
 from fractions import Fraction
@@ -12,7 +13,7 @@ from fakes import SpotNetwork, make_spec
 from hrnet_cli import streaming, video_job
 from hrnet_cli.errors import InputError, OutputError
 from hrnet_cli.estimator import PoseEstimator
-from hrnet_cli.resuming import ResumeFolder
+from hrnet_cli.resuming import ResumeFolder, remove_remains
 from hrnet_cli.sinks import RunInfo, video_file
 from hrnet_cli.sinks.encoding import VideoSettings
 from hrnet_cli.sinks.sound import Sound
@@ -169,6 +170,33 @@ def test_a_stopped_run_goes_on_to_the_same_output(clip, tmp_path, frames):
     second = run(make_task(clip, tmp_path / "parts" / "walk", resume=True))
     assert (second.complete, second.frames) == (True, FRAMES)
     assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("frames", [1, 8, 10, 29])
+def test_a_killed_run_goes_on_to_the_same_output(clip, tmp_path, frames):
+    def kill(seen, _picture):
+        if seen.number == frames:
+            # What lies there at this moment is what kill -9 would leave.
+            shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+        return True
+
+    run(make_task(clip, tmp_path / "whole" / "walk"), Watch(kill))
+    assert (tmp_path / "parts" / "walk.resume" / "state.json").exists()
+    assert run(make_task(clip, tmp_path / "parts" / "walk", resume=True)).complete
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_killed_while_it_tidies_up_is_done(clip, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_a, **_k: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            run(make_task(clip, tmp_path / "walk"))
+    assert list((tmp_path / "walk.resume" / "parts").iterdir()) != []
+    assert not (tmp_path / "walk.resume" / "state.json").exists()
+    remove_remains(tmp_path / "walk")
+    assert not (tmp_path / "walk.resume").exists()
+    remove_remains(tmp_path / "walk")
+    assert (tmp_path / "walk.mp4").exists()
 
 
 def assert_same(whole, parts):

@@ -15,7 +15,7 @@ from hrnet_cli.cli.detect_options import DetectOptions
 from hrnet_cli.cli.detect_report import RunReport, VideoOutcome
 from hrnet_cli.cli.video_progress import show_progress
 from hrnet_cli.errors import HrnetError, InputError, OutputError
-from hrnet_cli.resuming import resume_folder
+from hrnet_cli.resuming import remove_remains, resume_folder
 from hrnet_cli.sinks import RunInfo, open_stream, planned_files
 from hrnet_cli.sinks.encoding import CODECS, VideoSettings, check_encoder
 from hrnet_cli.sinks.sound import Sound
@@ -118,6 +118,8 @@ def detect_videos(
         stop = stack.enter_context(StopRequest())
         for number, video in enumerate(videos, start=1):
             if options.video.resume and is_done(video, options):
+                if options.folder is not None:
+                    remove_remains(options.folder / video.name)
                 report.videos.append(VideoOutcome(video.source, skipped=True))
                 continue
             outcome = VideoOutcome(video.source)

@@ -1,0 +1,260 @@
+"""How well the stages of a video overlap, and how much faster they are than a plain loop.
+
+The first frames of a clip go through `process_video` as `hrnet detect CLIP --boxes FILE --skeleton`
+does it, with an untrained W32 256x192 network, because speed does not depend on training. Every
+frame has the same few boxes, given and not detected. Two things are measured:
+
+- Which share of the time that reading, drawing and encoding take lies within that of the stages
+  that compute (boxes, cropping, network, decoding of heatmaps, tracking): the intersection of
+  intervals of the wall clock. What happens behind the network costs nothing.
+- The whole against a plain loop written here with the same runtime: read a frame; for each person
+  crop, network, decode; then draw and encode, one after the other. Both in turn, round after round.
+
+The keypoints of both are compared: they must be the same numbers.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/video_overlap.py three-people.mp4
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from hrnet_cli.config import ModelSpec
+from hrnet_cli.draw import DrawStyle, draw_poses
+from hrnet_cli.estimator import PoseEstimator
+from hrnet_cli.models.hrnet import HRNet
+from hrnet_cli.runtimes.torch_eager import TorchEager
+from hrnet_cli.schema import load_schema
+from hrnet_cli.sinks import RunInfo
+from hrnet_cli.sources import Span
+from hrnet_cli.sources.video import open_video
+from hrnet_cli.stages import StageClock
+from hrnet_cli.streaming import Finders, Following
+from hrnet_cli.structures import Boxes, Frame, Poses
+from hrnet_cli.tracking import TrackerSettings
+from hrnet_cli.video_job import process_video
+from hrnet_cli.video_task import Drawing, VideoResult, VideoTask, Watch
+
+PARTS = ("keypoints", "skeleton")
+COMPUTING = ("detect", "crop", "network", "decode", "track")
+HIDDEN = ("read", "draw", "encode")
+WANTED_HIDDEN, WANTED_RATIO = 0.8, 1.5
+
+Interval = tuple[float, float]
+
+
+@dataclass
+class IntervalClock(StageClock):
+    """Notes when each stage ran, too."""
+
+    intervals: dict[str, list[Interval]] = field(default_factory=dict[str, list[Interval]])
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Note the time of the block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.intervals.setdefault(name, []).append((start, time.perf_counter()))
+
+
+def united(intervals: Iterable[Interval]) -> list[Interval]:
+    """Return intervals in order, those that overlap as one."""
+    whole: list[Interval] = []
+    for start, end in sorted(intervals):
+        if whole and start <= whole[-1][1]:
+            whole[-1] = (whole[-1][0], max(end, whole[-1][1]))
+        else:
+            whole.append((start, end))
+    return whole
+
+
+def length(intervals: Iterable[Interval]) -> float:
+    """Return the seconds of intervals that do not overlap."""
+    return sum(end - start for start, end in intervals)
+
+
+def shared(one: list[Interval], other: list[Interval]) -> float:
+    """Return the seconds that lie in both."""
+    return sum(
+        max(0.0, min(end, other_end) - max(start, other_start))
+        for start, end in one
+        for other_start, other_end in other
+    )
+
+
+class SameBoxes:
+    """Gives every frame the same boxes."""
+
+    name = "given"
+
+    def __init__(self, xyxy_N4: np.ndarray) -> None:
+        self.boxes = Boxes(xyxy_N4, np.full(len(xyxy_N4), 0.9))
+
+    def __call__(self, frames: list[Frame]) -> list[Boxes]:
+        return [self.boxes for _ in frames]
+
+
+def make_estimator() -> PoseEstimator:
+    """Return W32 256x192 with random weights whose heatmaps have peaks."""
+    torch.manual_seed(0)
+    spec = ModelSpec("w32-random", 32, (256, 192), "dark", load_schema("coco17"))
+    network = HRNet(spec.width, len(spec.schema))
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.xavier_uniform_(module.weight)
+    return PoseEstimator(TorchEager(network, spec, "cpu"), spec)
+
+
+def streamed(
+    clip: Path, frames: int, detector: SameBoxes, estimator: PoseEstimator, out: Path
+) -> tuple[list[Poses], float, IntervalClock]:
+    """Work through the clip as the command does; return poses, seconds and when stages ran."""
+    estimator.clock = clock = IntervalClock()
+    poses: list[Poses] = []
+    start = time.perf_counter()
+    task = VideoTask(
+        source=open_video(str(clip), clip, clip.name, Span(max_frames=frames)),
+        target=out / "streamed",
+        formats=("jsonl",),
+        info=RunInfo("w32", detector.name, 0.2),
+        following=Following(tracking=TrackerSettings()),
+        settings={},
+        drawing=Drawing(PARTS, None, DrawStyle()),
+    )
+
+    def on_frame(seen: object, _picture: object) -> bool:
+        poses.append(seen.poses)  # pyright: ignore[reportAttributeAccessIssue]
+        return True
+
+    process_video(task, Finders(detector, estimator), Watch(on_frame), VideoResult())
+    return poses, time.perf_counter() - start, clock
+
+
+def plain(
+    clip: Path, frames: int, detector: SameBoxes, estimator: PoseEstimator, out: Path
+) -> tuple[list[Poses], float]:
+    """Work through the clip frame by frame and person by person; return poses and seconds."""
+    poses: list[Poses] = []
+    start = time.perf_counter()
+    with (
+        av.open(str(clip)) as source,
+        av.open(str(out / "plain.mp4"), "w") as target,
+        (out / "plain.jsonl").open("w") as records,
+    ):
+        stream = source.streams.video[0]
+        drawn = target.add_stream(
+            "libx264", rate=stream.average_rate, options={"preset": "veryfast", "crf": "20"}
+        )
+        drawn.width, drawn.height, drawn.pix_fmt = stream.width, stream.height, "yuv420p"
+        for number, decoded in enumerate(source.decode(stream)):
+            if number == frames:
+                break
+            image_HW3 = decoded.to_ndarray(format="rgb24")
+            (boxes,) = detector([Frame(image_HW3, "")])
+            people = [estimator(image_HW3, boxes[[n]]) for n in range(len(boxes))]
+            found = _together(people, boxes)
+            poses.append(found)
+            record = {"frame": number, "keypoints": found.keypoints_NK2.tolist()}
+            records.write(json.dumps(record) + "\n")
+            picture = draw_poses(image_HW3, found, parts=PARTS, style=DrawStyle())
+            target.mux(drawn.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        target.mux(drawn.encode(None))
+    return poses, time.perf_counter() - start
+
+
+def _together(people: list[Poses], boxes: Boxes) -> Poses:
+    return Poses(
+        np.concatenate([one.keypoints_NK2 for one in people]),
+        np.concatenate([one.scores_NK for one in people]),
+        np.concatenate([one.person_scores_N for one in people]),
+        boxes,
+        people[0].schema,
+    )
+
+
+def difference(ours: list[Poses], theirs: list[Poses]) -> float:
+    """Return the largest difference of a coordinate, in pixels."""
+    return max(
+        float(np.abs(np.sort(one.keypoints_NK2, 0) - np.sort(other.keypoints_NK2, 0)).max())
+        for one, other in zip(ours, theirs, strict=True)
+    )
+
+
+def main() -> None:
+    """Measure both in turn and print markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--people", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with av.open(str(options.clip)) as container:
+        width, height = container.streams.video[0].width, container.streams.video[0].height
+    left_N = np.arange(options.people) * width / options.people
+    detector = SameBoxes(
+        np.stack(
+            [
+                left_N,
+                np.full(options.people, 0.1 * height),
+                left_N + 0.8 * width / options.people,
+                np.full(options.people, 0.9 * height),
+            ],
+            axis=1,
+        )
+    )
+    estimator = make_estimator()
+    ratios, worst = [], 0.0
+    table: dict[str, list[tuple[float, float]]] = {}
+    print("| round | streamed s | plain s | times as fast | largest difference px |")
+    print("|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(options.rounds):
+            arguments = (options.clip, options.frames, detector, estimator, Path(name))
+            ours, ours_s, clock = streamed(*arguments)
+            theirs, theirs_s = plain(*arguments)
+            ratios.append(theirs_s / ours_s)
+            apart = difference(ours, theirs)
+            worst = max(worst, apart)
+            print(
+                f"| {number + 1} | {ours_s:.1f} | {theirs_s:.1f} | {ratios[-1]:.2f} | {apart:.2g} |",
+                flush=True,
+            )
+            computing = united(i for stage in COMPUTING for i in clock.intervals.get(stage, []))
+            for stage, intervals in clock.intervals.items():
+                busy = united(intervals)
+                table.setdefault(stage, []).append((length(busy), shared(busy, computing)))
+    print("\n| stage | s | behind the computing | share |\n|---|---|---|---|")
+    for stage, values in table.items():
+        busy_s, behind_s = sum(v[0] for v in values), sum(v[1] for v in values)
+        if stage in COMPUTING:
+            print(f"| {stage} | {busy_s:.2f} |  |  |")
+        else:
+            print(f"| {stage} | {busy_s:.2f} | {behind_s:.2f} | {behind_s / busy_s:.0%} |")
+    hidden = [value for stage in HIDDEN for value in table.get(stage, [])]
+    share = sum(v[1] for v in hidden) / sum(v[0] for v in hidden)
+    print(
+        f"\n{options.frames} frames of {width}x{height}, {options.people} people each,"
+        f" {torch.get_num_threads()} threads; {options.rounds} rounds in turn. Reading, drawing and"
+        f" encoding: {share:.0%} behind the computing, {WANTED_HIDDEN:.0%} wanted; end to end"
+        f" {statistics.median(ratios):.2f} times as fast, {WANTED_RATIO} wanted; keypoints differ by"
+        f" {worst:.2g} px at most."
+    )
+
+
+if __name__ == "__main__":
+    main()
