@@ -41,7 +41,6 @@ class Ahead(Generic[T]):
         self._closed = threading.Event()
         self._left: int | None = None  # items still given after a stop
         self._error: BaseException | None = None
-        self._left: int | None = None  # to be given after a stop
         self._thread = threading.Thread(target=self._work, name=f"hrnet-{name}", daemon=True)
         self._thread.start()
 
