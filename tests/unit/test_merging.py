@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from hrnet_cli.config import part_stem
 from hrnet_cli.errors import InputError, OutputError
 from hrnet_cli.merging import Merged, merge
 from hrnet_cli.schema import load_schema
 from hrnet_cli.sinks import RunInfo, open_sink
-from hrnet_cli.sources import part_stem
 from hrnet_cli.structures import Boxes, Frame, Poses
 
 FORMATS = ("jsonl", "csv", "coco", "angles")

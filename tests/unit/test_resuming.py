@@ -1,6 +1,7 @@
 """What a broken run leaves to go on with: kept whole, checked, locked, and gone in the end."""
 
 import shutil
+from dataclasses import fields
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -9,7 +10,8 @@ import pytest
 
 from fakes import SpotNetwork, make_spec
 from hrnet_cli import streaming
-from hrnet_cli.cli.detect_videos import is_done
+from hrnet_cli.cli.detect_options import DetectOptions
+from hrnet_cli.cli.detect_videos import _settings, is_done
 from hrnet_cli.cli.video_options import VideoOptions
 from hrnet_cli.detectors.whole_image import WholeImageDetector
 from hrnet_cli.errors import OutputError
@@ -214,3 +216,25 @@ def test_a_drawing_stopped_at_its_beginning_goes_on(tmp_path):
     result = work(target, Pictures(24), drawing=drawing, resume=True)
     assert (result.frames, result.complete, result.warnings) == (24, True, [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.jsonl", "clip.mp4"]
+
+
+# What names sources and outputs, says how much is said, or is settled by the model and its hash.
+HARMLESS = {
+    *("sources", "out", "recursive", "max_pixels", "overwrite", "append", "strict", "offline"),
+    *("dry_run", "show_stages", "json", "quiet", "model", "detector", "device", "threads"),
+    *("resume", "jobs", "shard", "show"),
+}
+
+
+def test_every_option_that_changes_results_is_remembered():
+    names = {field.name for field in fields(DetectOptions)} - {"video"}
+    options = SimpleNamespace(**dict.fromkeys(names), video=VideoOptions())
+    spec = make_spec()
+    finders = Finders(WholeImageDetector(), PoseEstimator(SpotNetwork(spec), spec))
+    video = Video("clip.mp4", "clip")
+    kept = _settings(video, Pictures(1), options, finders, "hash")
+    wanted = (names | {field.name for field in fields(VideoOptions)}) - HARMLESS
+    shown = {"class_name": "class", "input_size": "input"}
+    keys = {f"--{shown.get(name, name).replace('_', '-')}" for name in wanted}
+    lacking = sorted(keys - kept.keys())
+    assert lacking == []

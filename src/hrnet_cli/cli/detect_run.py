@@ -21,7 +21,7 @@ from hrnet_cli.cli.detect_report import (
     say_summary,
 )
 from hrnet_cli.cli.model_files import find_detector, open_estimator
-from hrnet_cli.detectors import Detector, DetectorSettings, open_detector
+from hrnet_cli.detectors import Detector, DetectorSettings, SureDetector, open_detector
 from hrnet_cli.device import pick_device
 from hrnet_cli.errors import ExitCode, InputError, OutputError, UsageError
 from hrnet_cli.sinks import (
@@ -136,7 +136,8 @@ def _detect(
     written: list[str] = []
     try:
         if plan.photos:
-            _detect_photos(plan, options, report, on_problem, estimator, detector, written)
+            sure = _for_photos(detector, options)
+            _detect_photos(plan, options, report, on_problem, estimator, sure, written)
         if plan.videos:
             from hrnet_cli.cli.detect_videos import detect_videos
             from hrnet_cli.streaming import Finders
@@ -271,7 +272,7 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
     threshold = (
         defaults.person_threshold if options.person_threshold is None else options.person_threshold
     )
-    if options.video.follows and not plan.photos:
+    if options.video.follows:
         from hrnet_cli.cli.detect_videos import LEAST_TRACKED
 
         # Unsure boxes continue tracks; the tracker starts none with them.
@@ -291,6 +292,15 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
     return lambda: open_detector(
         name, path, settings, trusted=trusted, on_warning=console.say_warning
     )
+
+
+def _for_photos(detector: Detector, options: DetectOptions) -> Detector:
+    """Return the detector without the unsure boxes that only tracking has a use for."""
+    if options.boxes is not None or not options.video.follows:
+        return detector
+    from hrnet_cli.cli.detect_videos import person_threshold
+
+    return SureDetector(detector, person_threshold(options))
 
 
 def _open_sinks(

@@ -359,10 +359,10 @@ def _settings(
     for name in (
         *("format", "draw", "person_threshold", "iou", "max_people", "runtime", "precision"),
         *("keypoint_threshold", "drop_low", "flip_test", "batch_size", "palette", "background"),
-        *("point_size", "line_width"),
+        *("point_size", "line_width", "codec", "keypoint_schema"),
     ):
         values[name] = getattr(options, name)
-    values["class"] = options.class_name
+    values["class"], values["input"] = options.class_name, options.input_size
     values["connections"] = None if options.connections is None else str(options.connections)
     values["boxes"] = None if options.boxes is None else str(options.boxes)
     return {

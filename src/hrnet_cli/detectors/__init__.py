@@ -69,6 +69,25 @@ class DetectorSettings:
 # How ultralytics ends the name of the folder of an OpenVINO export.
 OPENVINO_FOLDER = "_openvino_model"
 
+
+class SureDetector:
+    """Leaves out the boxes that another detector is unsure of.
+
+    Args:
+        detector: The other one.
+        person_threshold: Boxes with a lower score are left out.
+    """
+
+    def __init__(self, detector: Detector, person_threshold: float) -> None:
+        self.name = detector.name
+        self._detector = detector
+        self._person_threshold = person_threshold
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
+        """Return the sure boxes of each frame; see `Detector`."""
+        return [boxes[boxes.scores_N >= self._person_threshold] for boxes in self._detector(frames)]
+
+
 # (name for the records, file or None, settings) -> detector
 Opener = Callable[[str, Path | None, DetectorSettings], Detector]
 
