@@ -72,6 +72,10 @@ def merge(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> Mer
         if not folder.is_dir():
             raise InputError(f"'{folder}' is no folder", hint="name the --out folders of the parts")
     files = {folder: _files(folder) for folder in folders}
+    for folder, found in files.items():
+        # What stays in its place may be gone on with later.
+        if folder.resolve() != out.resolve():
+            _refuse_broken(folder, found)
     parts = _ordered_parts([part for folder in folders for part in _parts(folder, files[folder])])
     copies = _copies(files, out)
     _check_suffixes(parts)
@@ -88,8 +92,12 @@ def merge(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> Mer
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return all files of a folder and those below it, refusing what a broken run left."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Return all files of a folder and those below it."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _refuse_broken(folder: Path, found: Iterable[Path]) -> None:
+    """Raise InputError when a folder holds what a broken run left."""
     for path in found:
         broken = next((p for p in path.relative_to(folder).parents if p.suffix == ".resume"), None)
         if broken is not None:
@@ -97,7 +105,6 @@ def _files(folder: Path) -> list[Path]:
                 f"'{folder / broken}' is of a run that was broken",
                 hint="repeat its command with --resume, then merge",
             )
-    return found
 
 
 def _parts(folder: Path, files: Iterable[Path]) -> Iterator[_Part]:

@@ -246,7 +246,8 @@ def test_a_video_is_never_replaced_by_its_drawing(hrnet, clips, tmp_path):
     ("more", "code", "message"),
     [
         (["--append"], 2, "--append adds to the records of photos"),
-        (["--video-codec", "h265"], 2, "video codec 'h265' is not known"),
+        (["--video-codec", "h265", "--skeleton"], 2, "video codec 'h265' is not known"),
+        (["--side-by-side"], 2, "--side-by-side is about the drawn video, and nothing is drawn"),
         (["--quality", "99", "--draw", "boxes"], 2, "--quality 99 is outside 0 to 51"),
         (["--smooth", "savgol", "--out", "-"], 2, "--out - streams records"),
         (["--resume", "--overwrite"], 2, "--overwrite and --resume exclude each other"),

@@ -11,6 +11,8 @@ from hrnet_cli.palettes import PALETTES
 from hrnet_cli.sinks import SINKS, stream_opener
 
 STDOUT = "-"
+# Options that mean nothing unless something is drawn.
+ABOUT_DRAWING = ("--video-codec", "--quality", "--side-by-side", "--show")
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,12 @@ def check_options(options: DetectOptions) -> None:
     for wrong, message in contradictions:
         if wrong:
             raise UsageError(message, hint="leave one of them out")
+    drawing = [name for name in options.video.given() if name in ABOUT_DRAWING]
+    if drawing and not parts:
+        raise UsageError(
+            f"{drawing[0]} is about the drawn video, and nothing is drawn",
+            hint="add --skeleton, or --draw with what to draw",
+        )
     if options.out == STDOUT:
         for name in formats:
             stream_opener(name)
