@@ -46,6 +46,7 @@ class ZeroNetwork:
         self._shape = (len(spec.schema), height // 4, width // 4)
 
     def __call__(self, crops_BHW3: np.ndarray) -> np.ndarray:
+        """Return zeros."""
         return np.zeros((len(crops_BHW3), *self._shape), np.float32)
 
 
