@@ -39,8 +39,8 @@ class Ahead(Generic[T]):
         self._stop = stop
         self._queue: queue.Queue[object] = queue.Queue(depth)
         self._closed = threading.Event()
+        self._left: int | None = None  # items still given after a stop
         self._error: BaseException | None = None
-        self._left: int | None = None  # to be given after a stop
         self._thread = threading.Thread(target=self._work, name=f"hrnet-{name}", daemon=True)
         self._thread.start()
 
@@ -56,7 +56,6 @@ class Ahead(Generic[T]):
             BaseException: Whatever the iterated thing raised, after the items before it.
         """
         while not self._closed.is_set():
-            # Nobody else takes items out. A thread that is quick would go on for ever.
             if self._left is None and self._stop():
                 self._left = self._queue.qsize()
             if self._left == 0:

@@ -5,16 +5,13 @@ MMPose 0.x and 1.x, and of ImageNet classification networks (official and timm).
 safetensors whose metadata describe the network (`spec_from_metadata`). No code in a file is run.
 """
 
-import json
-import math
 import os
 import pickle
-import re
 import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeGuard
@@ -25,19 +22,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hrnet_cli import tensor_pickle
-from hrnet_cli.config import CODECS, ModelSpec
-from hrnet_cli.errors import ConfigError, OutputError, WeightsError
+from hrnet_cli.config import ModelSpec
+from hrnet_cli.errors import OutputError, WeightsError
+from hrnet_cli.model_metadata import ARCHITECTURE, spec_from_metadata, spec_to_metadata
 from hrnet_cli.models import MODELS
-from hrnet_cli.models.hrnet import INPUT_MULTIPLE
-from hrnet_cli.schema import (
-    SCHEMAS,
-    KeypointSchema,
-    load_schema,
-    schema_from_dict,
-    schema_to_dict,
-)
+from hrnet_cli.schema import KeypointSchema
 
-ARCHITECTURE = "hrnet"
 FORMATS = "a PyTorch checkpoint (.pth, .pt) or a safetensors file"
 # Keys under which training programs wrap a state dict, most specific first.
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")
@@ -259,53 +249,6 @@ def official_names(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch
     return renamed, source
 
 
-def spec_to_metadata(spec: ModelSpec) -> dict[str, str]:
-    """Return the text metadata that describe a network, the inverse of `spec_from_metadata`."""
-    schema = spec.schema
-    builtin = schema.name in SCHEMAS and load_schema(schema.name) == schema
-    return {
-        "width": str(spec.width),
-        "input_hw": f"{spec.input_hw[0]}x{spec.input_hw[1]}",
-        "keypoint_schema": schema.name if builtin else json.dumps(schema_to_dict(schema)),
-        "codec": spec.codec,
-        "mean_rgb": ",".join(map(str, spec.mean_rgb)),
-        "std_rgb": ",".join(map(str, spec.std_rgb)),
-        "box_padding": str(spec.box_padding),
-    }
-
-
-def spec_from_metadata(metadata: Mapping[str, str], *, path: Path) -> ModelSpec:
-    """Return the network that the metadata of one of our files describe.
-
-    Args:
-        metadata: Text by name; ``input_hw`` is "256x192" (height x width), ``keypoint_schema`` a
-            built-in name or the fields of a schema as JSON, colours are "r,g,b" on a 0..1 scale.
-        path: The file, for messages; its stem becomes the name of the model.
-
-    Raises:
-        WeightsError: Something is missing, or has a value that cannot be.
-    """
-    try:
-        _parse_choice(metadata, "architecture", MODELS)
-        return ModelSpec(
-            name=path.stem,
-            width=_parse_width(metadata["width"]),
-            input_hw=_parse_input_hw(metadata["input_hw"]),
-            codec=_parse_choice(metadata, "codec", CODECS),
-            schema=_parse_schema(metadata["keypoint_schema"]),
-            mean_rgb=_parse_rgb(metadata, "mean_rgb"),
-            std_rgb=_parse_rgb(metadata, "std_rgb"),
-            box_padding=_parse_numbers(metadata, "box_padding", 1)[0],
-        )
-    except (KeyError, ValueError, ConfigError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise WeightsError(
-            f"{path}: its metadata do not describe a network: {what}",
-            hint="it was not written by this version of hrnet; give --input, --codec and"
-            " --keypoint-schema instead",
-        ) from error
-
-
 def _read_head(path: Path) -> bytes:
     """Return the first bytes of a file that is there and not empty."""
     try:
@@ -442,55 +385,6 @@ def _check_keypoints(schema: KeypointSchema, keypoints: int | None, path: Path) 
             f" {len(schema)}",
             hint=f"give --keypoint-schema a schema of {keypoints} keypoints",
         )
-
-
-def _parse_input_hw(text: str) -> tuple[int, int]:
-    sides = re.fullmatch(r"(\d+)x(\d+)", text)
-    height, width = (int(side) for side in sides.groups()) if sides else (0, 0)
-    if not (height and width) or height % INPUT_MULTIPLE or width % INPUT_MULTIPLE:
-        raise ValueError(
-            f"input_hw '{text}', expected HEIGHTxWIDTH in multiples of {INPUT_MULTIPLE}"
-        )
-    return height, width
-
-
-def _parse_choice(metadata: Mapping[str, str], key: str, choices: Collection[str]) -> str:
-    if metadata[key] not in choices:
-        raise ValueError(f"{key} '{metadata[key]}', expected one of {', '.join(choices)}")
-    return metadata[key]
-
-
-def _parse_schema(text: str) -> KeypointSchema:
-    if text in SCHEMAS:
-        return load_schema(text)
-    if not text.startswith("{"):
-        raise ValueError(
-            f"keypoint_schema '{text}', expected one of {', '.join(SCHEMAS)} or the fields of a"
-            " schema as JSON"
-        )
-    return schema_from_dict(json.loads(text), where="keypoint_schema")
-
-
-def _parse_rgb(metadata: Mapping[str, str], key: str) -> tuple[float, float, float]:
-    red, green, blue = _parse_numbers(metadata, key, 3)
-    return red, green, blue
-
-
-def _parse_numbers(metadata: Mapping[str, str], key: str, count: int) -> list[float]:
-    try:
-        values = [float(value) for value in metadata[key].split(",")]
-    except ValueError:
-        values = []
-    if len(values) != count or not all(map(math.isfinite, values)):
-        numbers = "one number" if count == 1 else f"{count} numbers with commas between"
-        raise ValueError(f"{key} '{metadata[key]}', expected {numbers}")
-    return values
-
-
-def _parse_width(text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError(f"width '{text}', expected a whole number")
-    return int(text)
 
 
 def _shorten(names: Sequence[str]) -> str:

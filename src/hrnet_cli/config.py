@@ -8,8 +8,12 @@ from hrnet_cli.schema import KeypointSchema, load_schema
 
 # What pictures can show, and on what (see `draw.draw_poses`).
 PARTS = ("keypoints", "skeleton", "boxes", "scores", "heatmap")
+# What the records of all photos of a run are called; those of a video have its own name.
+PHOTOS_STEM = "poses"
 BACKGROUNDS = ("photo", "black", "transparent")
 CODECS = ("msra", "dark", "udp")
+# The coarsest branch of an HRNet has this stride, so crops have such multiples as sides.
+INPUT_MULTIPLE = 32
 WEIGHTS_KINDS = ("pose", "backbone", "detector")
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
@@ -156,7 +160,12 @@ def _check_network(entry: WeightsEntry) -> None:
             raise ConfigError(f"{where}: {key} belongs to pose models, and they need it")
     if is_pose and entry.codec not in CODECS:
         raise ConfigError(f"{where}: codec is '{entry.codec}', expected one of {', '.join(CODECS)}")
-    if is_pose and any(side <= 0 or side % 32 for side in entry.input_hw):
+    if is_pose and any(side <= 0 or side % INPUT_MULTIPLE for side in entry.input_hw):
         raise ConfigError(
             f"{where}: input_hw is {list(entry.input_hw)}, expected two multiples of 32"
         )
+
+
+def part_stem(number: int, count: int) -> str:
+    """Return what the records of the photos in one part of a divided run are called."""
+    return f"{PHOTOS_STEM}.shard-{number}-of-{count}"

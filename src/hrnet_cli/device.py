@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import sys
 from pathlib import Path
 
 from hrnet_cli.errors import DeviceError
@@ -22,6 +23,9 @@ def pick_device(name: str) -> str:
     """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         raise DeviceError(f"device '{name}' is not known; expected {DEVICES}")
+    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
+        # Every machine has one: torch, which takes seconds to import, need not be asked.
+        return "cpu"
     available = _available_devices()
     if name == "auto":
         return available[0]
@@ -49,6 +53,18 @@ def set_seed(seed: int) -> None:
 
     random.seed(seed)
     torch.manual_seed(seed)
+
+
+def _may_have_gpu() -> bool:
+    """Return whether torch may know more devices than the processor; False is sure."""
+    if "torch" in sys.modules or sys.platform not in ("linux", "win32"):
+        return True
+    if sys.platform == "win32":
+        root = Path(os.environ.get("SYSTEMROOT", r"C:\Windows"))
+        return (root / "System32" / "nvcuda.dll").exists()
+    # Drivers of NVIDIA and AMD, and the one of Windows' Linux subsystem.
+    names = ("nvidiactl", "nvhost-ctrl", "kfd", "dxg")
+    return any(Path("/dev", name).exists() for name in names)
 
 
 def _available_devices() -> list[str]:

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hrnet_cli import checkpoint, geometry, heatmap, oks, weights
+from hrnet_cli import geometry, heatmap, oks, weights
 from hrnet_cli.config import CODECS, ModelSpec
-from hrnet_cli.device import pick_device
 from hrnet_cli.errors import ConfigError, WeightsError
-from hrnet_cli.runtimes import RUNTIMES, Runtime
+from hrnet_cli.model_opening import open_model
+from hrnet_cli.runtimes import AUTO, Computing, Runtime
+from hrnet_cli.runtimes.exported import graph_file
 from hrnet_cli.schema import load_schema
 from hrnet_cli.stages import StageClock
 from hrnet_cli.structures import Boxes, Frame, PersonHeatmaps, Poses
@@ -53,20 +54,25 @@ def find_model(
     """Return the file of a pose model, fetched when it is not on this machine, and what it is.
 
     Args:
-        name: A name of weights.toml or a file; None for `weights.DEFAULT_MODEL`, in whose place the
-            starter model inside the package stands when it can be neither found nor fetched.
+        name: A name of weights.toml, a file, or the folder of an exported model; None for
+            `weights.DEFAULT_MODEL`, in whose place the starter model inside the package stands
+            when it can be neither found nor fetched.
         offline: Never use the network.
         hints: For files that are not listed and say nothing of themselves.
         on_warning: Called with one line when the starter model stands in.
         on_progress: Called with bytes so far and in all during a download.
 
     Returns:
-        The path and the description; None where the file itself must hold it.
+        The path, of an exported model that of its graph, and the description; None where the file
+        itself must hold it.
 
     Raises:
         WeightsError: The name is not known, or the file cannot be had.
         ConfigError: The hints are incomplete, or there are some for a listed model.
     """
+    if name is not None and (graph := graph_file(Path(name))) is not None:
+        _refuse_hints(hints, f"'{name}' is an exported model, which says all of itself")
+        return graph, None
     if name is not None and Path(name).is_file():
         return Path(name), _spec_of_file(Path(name), hints)
     entry = weights.find_entry(name or weights.DEFAULT_MODEL)
@@ -75,12 +81,7 @@ def find_model(
             f"'{entry.name}' is a {entry.kind}, expected a pose model",
             hint="hrnet download-weights --list shows the pose models",
         )
-    if hints is not None and hints != ModelHints():
-        raise ConfigError(
-            f"--input, --codec and --keypoint-schema describe a weights file, but '{entry.name}' is"
-            " a listed model, whose own are known",
-            hint="leave them out, or name a file with --model",
-        )
+    _refuse_hints(hints, f"'{entry.name}' is a listed model, whose own are known")
     deadline_s = weights.ANSWER_S if name else FALLBACK_DEADLINE_S
     try:
         path = weights.fetch(entry, offline=offline, deadline_s=deadline_s, on_progress=on_progress)
@@ -96,7 +97,7 @@ def find_model(
     return path, entry.model_spec()
 
 
-def load_model(
+def load_model(  # noqa: PLR0913 - what the commands offer, by the same names
     name: str | None = None,
     *,
     device: str = "auto",
@@ -104,6 +105,9 @@ def load_model(
     flip_test: bool = False,
     offline: bool = False,
     hints: ModelHints | None = None,
+    runtime: str = AUTO,
+    precision: str | None = None,
+    threads: int | None = None,
 ) -> "PoseEstimator":
     """Return a ready estimator: find the weights, fetch them if need be, build the network.
 
@@ -114,35 +118,47 @@ def load_model(
         flip_test: See `PoseEstimator`.
         offline: Never use the network.
         hints: See `find_model`.
+        runtime: ``auto``, ``torch``, ``compiled``, ``onnx`` or ``openvino``.
+        precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``; None changes nothing of the model.
+        threads: Of the processor; None for all.
 
     Raises:
         WeightsError: The weights cannot be had or do not fit.
         DeviceError: There is no such device.
+        UsageError: The runtime is not installed, or does not compute so.
     """
     path, spec = find_model(name, offline=offline, hints=hints)
-    return build_estimator(path, spec, device=device, batch_size=batch_size, flip_test=flip_test)
+    computing = Computing(device, runtime, precision, threads)
+    return build_estimator(path, spec, computing, batch_size=batch_size, flip_test=flip_test)
 
 
 def build_estimator(
     path: Path,
     spec: ModelSpec | None,
+    computing: Computing | None = None,
     *,
-    device: str = "auto",
     batch_size: int = BATCH_SIZE,
     flip_test: bool = False,
     keep_heatmaps: bool = False,
 ) -> "PoseEstimator":
     """Return an estimator for a weights file that `find_model` found; arguments as there."""
-    network, spec, report = checkpoint.load_model(path, spec)
-    runtime = RUNTIMES["torch"](network, spec, pick_device(device))
+    opened = open_model(path, spec, computing or Computing())
     return PoseEstimator(
-        runtime,
-        spec,
+        opened.runtime,
+        opened.spec,
         batch_size=batch_size,
         flip_test=flip_test,
         keep_heatmaps=keep_heatmaps,
-        load_summary=report.describe(),
+        load_summary=opened.summary,
     )
+
+
+def _refuse_hints(hints: ModelHints | None, because: str) -> None:
+    if hints is not None and hints != ModelHints():
+        raise ConfigError(
+            f"--input, --codec and --keypoint-schema describe a weights file, but {because}",
+            hint="leave them out, or name a file with --model",
+        )
 
 
 def _spec_of_file(path: Path, hints: ModelHints | None) -> ModelSpec | None:
@@ -174,7 +190,7 @@ class PoseEstimator:
         batch_size: Crops per forward pass; crops of several people and pictures share a batch.
         flip_test: Average with the mirrored crop's heatmaps: about +1 AP for twice the time.
         keep_heatmaps: Leave the merged heatmaps in `Poses.heatmaps`, for drawing.
-        load_summary: What was loaded from the weights file, in words.
+        load_summary: Runtime, precision and what was loaded from the weights file, in words.
 
     Attributes:
         clock: Seconds spent in the stages ``crop``, ``network`` and ``decode``.

@@ -8,15 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hrnet_cli.config import PHOTOS_STEM
 from hrnet_cli.errors import InputError, OutputError
 from hrnet_cli.images import write_bytes_atomic
 from hrnet_cli.records import read_records
 from hrnet_cli.sinks import SINKS, RunInfo, open_sink, planned_files
 from hrnet_cli.sinks.files import make_folder, reporting
-from hrnet_cli.sources import PHOTOS_STEM
 from hrnet_cli.structures import Frame, Poses
 
-_PART = re.compile(re.escape(PHOTOS_STEM) + r"\.shard-(\d+)-of-(\d+)(\..+)")
+_PART = re.compile(re.escape(PHOTOS_STEM) + r"\.shard-(\d+)-of-(\d+)(\D.*)")
+# Folders of a part, such as openpose.shard-1-of-2, whose files have other names than its records.
+_FOLDER = re.compile(r"(.+)\.shard-\d+-of-\d+")
+# Tables whose rows stand by themselves: they are put one behind the other. All others are written
+# anew from the records.
+_TABLES = ("csv", "angles")
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,8 @@ def merge(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> Mer
         overwrite: Replace what is there.
 
     Raises:
-        InputError: A part is missing, stands there twice, was broken, or two folders have different
-            files of the same name.
+        InputError: A part is missing, stands there twice, was broken or is damaged, or two folders
+            have different files of the same name.
         OutputError: Something would be overwritten, or cannot be written.
     """
     for folder in folders:
@@ -69,22 +74,16 @@ def merge(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> Mer
     files = {folder: _files(folder) for folder in folders}
     parts = _ordered_parts([part for folder in folders for part in _parts(folder, files[folder])])
     copies = _copies(files, out)
-    others = {suffix for suffix in parts if suffix != ".jsonl"}
-    if others and ".jsonl" not in parts:
-        raise InputError(
-            f"parts of {PHOTOS_STEM}{min(others)} have no records beside them",
-            hint="repeat the parts with --format jsonl and the others",
-        )
+    _check_suffixes(parts)
     formats = [name for name in SINKS if any(_suffix(name) == suffix for suffix in parts)]
     targets = [out / path for path in planned_files(formats, PHOTOS_STEM)]
-    _refuse_existing([*targets, *(target for _, target in copies)], overwrite=overwrite)
+    photos = _check_parts(parts)
+    _check_targets(targets, copies, overwrite=overwrite)
     for source, target in copies:
         _copy(source, target)
-    photos = _join(parts, formats, out) if parts else 0
-    for path in (part.path for some in parts.values() for part in some):
-        if path.parent.resolve() == out.resolve():
-            with reporting(path):
-                path.unlink()
+    if parts:
+        _join(parts, formats, out)
+    _remove_parts(parts, out)
     return Merged(len(parts.get(".jsonl", ())), photos, len(copies), tuple(targets))
 
 
@@ -105,6 +104,17 @@ def _parts(folder: Path, files: Iterable[Path]) -> Iterator[_Part]:
     for path in files:
         if path.parent == folder and (match := _PART.fullmatch(path.name)):
             yield _Part(int(match[1]), int(match[2]), match[3], path)
+
+
+def _remove_parts(parts: dict[str, list[_Part]], out: Path) -> None:
+    """Remove from the joined folder what it holds of the parts."""
+    with reporting(out):
+        for path in (part.path for some in parts.values() for part in some):
+            if path.parent.resolve() == out.resolve():
+                path.unlink()
+        for path in out.iterdir():
+            if path.is_dir() and _FOLDER.fullmatch(path.name):
+                shutil.rmtree(path)
 
 
 def _ordered_parts(parts: Iterable[_Part]) -> dict[str, list[_Part]]:
@@ -145,6 +155,58 @@ def _check_missing(missing: list[int], group: list[_Part]) -> None:
         )
 
 
+def _check_suffixes(parts: dict[str, list[_Part]]) -> None:
+    """Raise InputError unless each part is there in the same known formats, and has records."""
+    known = {_suffix(name) for name in SINKS}
+    for suffix, group in parts.items():
+        if suffix not in known:
+            raise InputError(
+                f"'{group[0].path}' is of a run that was broken",
+                hint="repeat its command with --overwrite, remove this file, then merge",
+            )
+    if parts and ".jsonl" not in parts:
+        raise InputError(
+            f"parts of {PHOTOS_STEM}{min(parts)} have no records beside them",
+            hint="repeat the parts with --format jsonl and the others",
+        )
+    numbers = {suffix: {part.number for part in group} for suffix, group in parts.items()}
+    for suffix, present in numbers.items():
+        lacking = min(set().union(*numbers.values()) - present, default=None)
+        if lacking is not None:
+            raise InputError(
+                f"part {lacking} of {parts[suffix][0].count} has no {PHOTOS_STEM}...{suffix},"
+                " unlike other parts",
+                hint="repeat that part with the --format of the others",
+            )
+
+
+def _check_parts(parts: dict[str, list[_Part]]) -> int:
+    """Return the number of photos, raising InputError for a part that is cut or damaged."""
+    photos = 0
+    for suffix, group in parts.items():
+        for part in group if suffix in {".jsonl", *map(_suffix, _TABLES)} else ():
+            with part.path.open("rb") as file:
+                file.seek(max(0, part.path.stat().st_size - 1))
+                if file.read() not in (b"", b"\n"):
+                    raise InputError(
+                        f"'{part.path}' is cut: the run that wrote it was stopped",
+                        hint="repeat its command with --overwrite, then merge",
+                    )
+    entries = {part.number: part for part in parts.get(_suffix("coco"), ())}
+    for part in parts.get(".jsonl", ()):
+        people = [len(poses) for _, poses in read_records(part.path)]
+        photos += len(people)
+        if part.number in entries:
+            listed = len(_coco_names([entries[part.number]]))
+            if listed != sum(people):
+                raise InputError(
+                    f"'{entries[part.number].path}' holds {listed} people, its records"
+                    f" '{part.path}' hold {sum(people)}",
+                    hint="repeat that part",
+                )
+    return photos
+
+
 def _copies(files: dict[Path, list[Path]], out: Path) -> list[tuple[Path, Path]]:
     """Return (source, target) of the files that are taken over as they are."""
     sources: dict[Path, Path] = {}
@@ -153,6 +215,8 @@ def _copies(files: dict[Path, list[Path]], out: Path) -> list[tuple[Path, Path]]
             relative = path.relative_to(folder)
             if _PART.fullmatch(relative.name):
                 continue
+            if match := _FOLDER.fullmatch(relative.parts[0]):
+                relative = Path(match[1], *relative.parts[1:])
             if relative in sources:
                 raise InputError(
                     f"'{sources[relative]}' and '{path}' have the same name",
@@ -166,8 +230,17 @@ def _copies(files: dict[Path, list[Path]], out: Path) -> list[tuple[Path, Path]]
     ]
 
 
-def _refuse_existing(targets: Iterable[Path], *, overwrite: bool) -> None:
-    existing = [path for path in targets if path.is_file()]
+def _check_targets(
+    joined: Sequence[Path], copies: Iterable[tuple[Path, Path]], *, overwrite: bool
+) -> None:
+    """Raise an error for two files that would become one, and for existing ones."""
+    for source, target in copies:
+        if target in joined:
+            raise InputError(
+                f"'{source}' has the name of the records that are joined",
+                hint="merge the parts of one run, without results of other runs",
+            )
+    existing = [path for path in (*joined, *(target for _, target in copies)) if path.is_file()]
     if existing and not overwrite:
         raise OutputError(
             f"'{existing[0]}' would be overwritten",
@@ -183,8 +256,8 @@ def _copy(source: Path, target: Path) -> None:
         part.replace(target)
 
 
-def _join(parts: dict[str, list[_Part]], formats: Sequence[str], out: Path) -> int:
-    """Write the joined records of all photos in each format, and return how many there are."""
+def _join(parts: dict[str, list[_Part]], formats: Sequence[str], out: Path) -> None:
+    """Write the joined records of all photos in each format."""
     records = out / planned_files(["jsonl"], PHOTOS_STEM)[0]
     make_folder(out)
     lines = b"".join(part.path.read_bytes() for part in parts[".jsonl"])
@@ -195,28 +268,50 @@ def _join(parts: dict[str, list[_Part]], formats: Sequence[str], out: Path) -> i
     for name in formats:
         if name == "jsonl":
             continue
+        if name in _TABLES:
+            place = out / planned_files([name], PHOTOS_STEM)[0]
+            write_bytes_atomic(place, _one_table(parts[_suffix(name)]))
+            continue
         sink = open_sink(name, out, info, PHOTOS_STEM)
         try:
             for frame, poses in _named(read_records(records), names if name == "coco" else None):
                 sink.write(frame, poses)
         finally:
             sink.close()
-    return lines.count(b"\n")
+
+
+def _one_table(parts: Iterable[_Part]) -> bytes:
+    """Return the rows of all tables below one header line."""
+    halves = [part.path.read_bytes().partition(b"\n") for part in parts]
+    return b"".join([halves[0][0], halves[0][1], *(rows for _, _, rows in halves)])
 
 
 def _named(
     records: Iterable[tuple[Frame, Poses]], names: Sequence[str] | None
 ) -> Iterator[tuple[Frame, Poses]]:
-    """Yield records with the file names that COCO entries have, one entry a person."""
+    """Yield records with the file names that COCO entries have, one entry a person.
+
+    Photos with nobody have no entry; they use up numbers, so their names must differ as well.
+    """
     place = 0
     for frame, poses in records:
-        named = frame if names is None or not len(poses) else replace(frame, name=names[place])
+        named = frame
+        if names is not None:
+            named = replace(frame, name=names[place] if len(poses) else frame.source)
         place += len(poses)
         yield named, poses
 
 
 def _coco_names(parts: Iterable[_Part]) -> list[str]:
-    return [entry["file_name"] for part in parts for entry in json.loads(part.path.read_bytes())]
+    names: list[str] = []
+    for part in parts:
+        try:
+            names += [str(entry["file_name"]) for entry in json.loads(part.path.read_bytes())]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"'{part.path}' is no list of COCO results", hint="repeat that part"
+            ) from error
+    return names
 
 
 def _suffix(name: str) -> str:

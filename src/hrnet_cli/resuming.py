@@ -117,11 +117,11 @@ class ResumeFolder:
 
     def remove(self) -> None:
         """Remove the folder: the video is done."""
-        with reporting(self.path):
-            # First, as a state without its segments cannot be gone on with.
-            (self.path / "state.json").unlink(missing_ok=True)
-            shutil.rmtree(self.path)
-        self._lock.release()
+        # The state goes first: without the rest it would make the video look broken.
+        self.clear()
+        # Removed while it is held, so that no other run's folder is; Windows wants it released.
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.release()
 
     def release(self) -> None:
         """Let another run have it; a folder without anything to go on with is removed."""

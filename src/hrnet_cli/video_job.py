@@ -111,11 +111,14 @@ class _Job:
         self._finders = finders
         self._clock = finders.estimator.clock
         self._keeps_records = "jsonl" not in task.formats or task.offline is not None
+        self._had_enough = False
 
     def run(self, state: dict[str, Any] | None) -> None:
         """Do what is left to do."""
         if state is not None:
             self.result.frames, self.result.people = state["memory"]["frames"], state["people"]
+        if state is not None and self.task.source.info.live:
+            state = self._end_live(state)
         if state is None or not state["done"]:
             if not self._find(state):
                 return
@@ -133,12 +136,27 @@ class _Job:
     def _draws_at_once(self) -> bool:
         return self.task.drawing is not None and self.task.offline is None
 
+    def _end_live(self, state: dict[str, Any]) -> dict[str, Any] | None:
+        """Take what a broken run has of a live source for all of it: nobody can go back to it."""
+        if not state["memory"]["frames"]:
+            return None
+        if not state["done"]:
+            with ExitStack() as stack:
+                self._open_records(state["bytes"], stack)
+            self._keep(state["memory"], {}, done=True)
+            self.result.warnings.append(
+                f"it is live and cannot be gone back to: the {self.result.frames} frames of the"
+                " broken run were completed, none was added"
+            )
+        return {**state, "done": True}
+
     # --- the first pass looks for people ---------------------------------------------------------
 
     def _find(self, state: dict[str, Any] | None) -> bool:
         """Look through the video, and return whether its end was reached."""
         memory = Memory(self.task.following, state["memory"] if state else None)
-        done_before, beginning = memory.frames, memory.state()
+        start = memory.state()
+        done_before = memory.frames
         with ExitStack() as stack:
             seen = self._look(memory, stack)
             first = next(seen, None)
@@ -149,10 +167,10 @@ class _Job:
                     f"'{self.task.source.source}' has no frame in the wanted part",
                     hint="look at --start and --end",
                 )
-            # Nothing is written before a first frame was read.
+            # Nothing is written before a first frame was read; then the state comes first, so that
+            # what a broken run leaves is never taken for done.
             if state is None:
-                # From here on there is something to go on with: files without a state look done.
-                self._keep(beginning, {}, done=False)
+                self._keep(start, {}, done=False)
             sinks = self._open_records(state["bytes"] if state else {}, stack)
             items = self._record(chain([first] if first else [], seen), sinks)
             self._take_all(items, done_before if self._draws_at_once else None, stack, seen)
@@ -170,7 +188,9 @@ class _Job:
         frames = clocked(source.frames(skip=memory.frames), self._clock, "read")
         ahead = stack.enter_context(Ahead(frames, chunk, "read"))
         found = find_poses(ahead, self._finders, memory, chunk=chunk)
-        return stack.enter_context(Ahead(found, chunk, "find", self.watch.stop))
+        seen = stack.enter_context(Ahead(found, chunk, "find", self._stop))
+        stack.callback(self._leave)
+        return seen
 
     def _take_all(
         self, items: Iterator[_Item], done_before: int | None, stack: ExitStack, seen: Ahead[Seen]
@@ -185,14 +205,14 @@ class _Job:
             items = drawn
         # Closed first: whoever waits for it ends then.
         stack.callback(seen.close, PATIENCE_S)
+        stack.callback(self._leave)
         for item in items:
-            if not self._take(item, writer):
-                break
+            self._take(item, writer)
         if writer is not None and not (self.watch.stop() and not self.task.source.info.live):
             self._finish(writer)
 
-    def _take(self, item: _Item, writer: VideoWriter | None) -> bool:
-        """Do what is done in the calling thread, and return whether to go on."""
+    def _take(self, item: _Item, writer: VideoWriter | None) -> None:
+        """Do what is done in the calling thread."""
         seen = item.seen
         if writer is not None and item.picture is not None and seen.frame.pts is not None:
             with self._clock.stage("encode"):
@@ -201,7 +221,18 @@ class _Job:
         self.result.people += len(seen.poses)
         if item.bytes is not None and seen.state is not None:
             self._keep(seen.state, item.bytes, done=False)
-        return self.watch.on_frame(seen, item.picture)
+        # What was looked at by then still comes, so that records and pictures end together.
+        if not self._had_enough:
+            self._had_enough = not self.watch.on_frame(seen, item.picture)
+
+    def _stop(self) -> bool:
+        """Tell whether no more frames are looked at."""
+        return self._had_enough or self.watch.stop()
+
+    def _leave(self) -> None:
+        """Have the first stages end, which a live source may keep waiting for a picture."""
+        if self.task.source.info.live:
+            self.task.source.close()
 
     def _keep(self, memory: dict[str, Any], lengths: dict[str, int], *, done: bool) -> None:
         state = {"memory": memory, "bytes": lengths, "people": self.result.people, "done": done}
@@ -272,7 +303,7 @@ class _Job:
 
     def _smooth(self, settings: OfflineSettings) -> bool:
         """Smooth all records, write and draw them; return whether that was not stopped."""
-        records = self._read(self._kept(_KEPT))
+        records = list(self._read(self._kept(_KEPT)))
         times_s = [frame.time_s or 0.0 for frame, _ in records]
         smoothed = smooth_video(times_s, [poses for _, poses in records], settings)
         self.result.frames = self.result.people = 0
@@ -308,18 +339,19 @@ class _Job:
             sink = open_sink(name, target.parent, task.info, target.name, video=True)
             with ExitStack() as stack:
                 stack.callback(sink.close)
-                for frame, poses in self._read(place):
+                for frame, poses in self._read(place):  # one at a time: a video may be long
                     sink.write(frame, poses)
         if task.report is not None and task.page is not None and task.original is not None:
             page = replace(task.report, damage=self.result.warnings)
             pictures = task.source.frames()
-            write_video_report(task.page, self._read(place), task.original, page, pictures=pictures)
+            records = list(self._read(place))
+            write_video_report(task.page, records, task.original, page, pictures=pictures)
 
     def _kept(self, stem: str) -> Path:
         return self.folder.path / f"{stem}.jsonl"
 
-    def _read(self, path: Path) -> list[tuple[Frame, Poses]]:
-        return list(read_records(path, schema=self._finders.estimator.spec.schema))
+    def _read(self, path: Path) -> Iterator[tuple[Frame, Poses]]:
+        return read_records(path, schema=self._finders.estimator.spec.schema)
 
 
 def damage_words(source: VideoSource, frames: int) -> list[str]:
@@ -330,11 +362,14 @@ def damage_words(source: VideoSource, frames: int) -> list[str]:
         frames: How many it gave.
     """
     damage: Damage = source.damage
-    words = []
-    if damage.broken_packets:
-        words.append(f"{damage.broken_packets} pieces of it are broken and were left out")
-    if damage.reconnects:
-        words.append(f"the connection was lost and found again {damage.reconnects} times")
+    counted = (
+        (damage.broken_packets, "{} pieces of it are broken and were left out"),
+        (damage.reconnects, "the connection was lost and made again {} times"),
+        (damage.guessed_times, "{} frames had no time, or one that goes back, and got one"),
+        (damage.resized, "{} frames have another size than the first and were fitted into it"),
+        (damage.dropped, "{} frames came too fast and were left out"),
+    )
+    words = [sentence.format(count) for count, sentence in counted if count]
     if damage.ended_early:
         words.append(damage.ended_early)
     expected = source.info.frames

@@ -76,7 +76,7 @@ def hrnet(model):
     def run(*arguments, code=0, input_=None, defaults=True):
         words = ["detect", *map(str, arguments)]
         if defaults:
-            words += ["--model", str(model), "--device", "cpu", "--offline"]
+            words += ["--model", str(model), "--device", "cpu", "--offline", "--runtime", "torch"]
             if "--boxes" not in words and "--detector" not in words:
                 words += ["--detector", "whole-image"]
         result = RUNNER.invoke(app, words, input=input_)

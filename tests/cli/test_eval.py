@@ -49,7 +49,8 @@ def _spots(monkeypatch):
     """Put an ideal network in the place of each."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setitem(runtimes.RUNTIMES, "torch", lambda _network, spec, _at: SpotNetwork(spec))
+    ideal = runtimes.RuntimeKind(lambda _network, spec, _at: SpotNetwork(spec), ("fp32",))
+    monkeypatch.setitem(runtimes.RUNTIMES, "torch", ideal)
     yield
     torch.set_num_threads(threads)
 
@@ -67,7 +68,7 @@ def hrnet(models):
     """Run ``hrnet eval`` with the ideal network for a schema."""
 
     def run(*arguments, code=0, schema="coco17"):
-        words = ["eval", *map(str, arguments), "--device", "cpu"]
+        words = ["eval", *map(str, arguments), "--device", "cpu", "--runtime", "torch"]
         words += [] if "--download" in words else ["--offline"]
         if schema and "--model" not in words:
             words += ["--model", str(models[schema])]

@@ -123,3 +123,18 @@ def test_a_reader_that_waits_is_woken_by_closing():
     reader.join(10)
     assert seen == [[]]
     go.set()
+
+
+def test_a_stop_ends_an_iteration_that_never_waits():
+    stop = threading.Event()
+    ahead = Ahead(iter(range(5000)), 3, "a", stop.is_set)
+    taken = []
+    for number in ahead:
+        taken.append(number)
+        if number == 10:
+            stop.set()
+    # Those that waited are given, and no more, however fast they come.
+    assert taken == list(range(len(taken)))
+    assert len(taken) <= 11 + 3
+    assert list(ahead) == []
+    ahead.close()

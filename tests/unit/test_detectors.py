@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
+from exported_models import save_yolo
+from hrnet_cli.cli.detect_run import _for_photos
+from hrnet_cli.cli.video_options import VideoOptions
 from hrnet_cli.detectors import (
     DETECTORS,
     Detector,
@@ -52,6 +56,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path |
     torch.save(network.state_dict(), folder / "fasterrcnn_320.pth")
     return {
         "yolo": folder / "random.pt",
+        "yolo-exported": save_yolo(folder / "random.onnx"),
         "torchvision": folder / "fasterrcnn_320.pth",
         "whole-image": None,
     }
@@ -144,7 +149,9 @@ def test_whole_image_boxes_the_picture():
         ("torchvision", Path("x.pth"), "torchvision"),
         ("mine", Path("fasterrcnn.pth"), "torchvision"),
         ("yolo26s", Path("cache/yolo26s.pt"), "yolo"),
-        ("mine", Path("x_openvino_model"), "yolo"),
+        ("mine", Path("x_openvino_model"), "yolo-exported"),
+        ("mine", Path("x.onnx"), "yolo-exported"),
+        ("mine", Path("x.torchscript"), "yolo"),
     ],
 )
 def test_name_and_suffix_pick_the_detector(name, path, family):
@@ -280,3 +287,27 @@ class TestTorchvision:
         with pytest.raises(WeightsError, match="holds more than tensors"):
             open_without_warnings("torchvision", tmp_path / "hostile.pth", DetectorSettings())
         assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("video", "boxes", "scores"),
+    [
+        (VideoOptions(track=True), None, [0.9, 0.25]),
+        (VideoOptions(smooth="one-euro"), None, [0.9, 0.25]),
+        # The detector itself has the threshold then.
+        (VideoOptions(), None, [0.9, 0.25, 0.2]),
+        (VideoOptions(track=True), "boxes.csv", [0.9, 0.25, 0.2]),
+    ],
+)
+def test_photos_beside_tracked_videos_get_sure_boxes_only(video, boxes, scores):
+    class Unsure:
+        name = "unsure"
+
+        def __call__(self, frames):
+            return [Boxes(np.ones((3, 4)), np.array([0.9, 0.25, 0.2])) for _ in frames]
+
+    options = SimpleNamespace(video=video, boxes=boxes, person_threshold=None)
+    detector = _for_photos(Unsure(), options)
+    assert detector.name == "unsure"
+    (found,) = detector([object()])
+    np.testing.assert_allclose(found.scores_N, scores)

@@ -927,7 +927,7 @@ def test_the_document_names_all_formats_and_angles():
     for name, entry in SINKS.items():
         assert f"| `{name}`" in document
         path = entry.path if not entry.motion else entry.path.format(stem="clip")
-        assert f"`{path.format(stem='poses')}" in document
+        assert f"`{path.format(stem='poses', part='')}" in document
         assert f"`{(entry.video_path or entry.path).format(stem='clip')}" in document
     for angle in ANGLES:
         assert f"`{angle}`" in document

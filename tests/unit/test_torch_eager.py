@@ -8,7 +8,8 @@ from torchvision.transforms.functional import normalize, to_tensor
 from hrnet_cli.config import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, ModelSpec
 from hrnet_cli.errors import DeviceError, ExitCode
 from hrnet_cli.models.hrnet import HRNet
-from hrnet_cli.runtimes import RUNTIMES
+from hrnet_cli.runtimes import RUNTIMES, RuntimeSettings
+from hrnet_cli.runtimes.torch_eager import TorchEager
 from hrnet_cli.schema import load_schema
 
 HEIGHT, WIDTH = 64, 96
@@ -20,6 +21,10 @@ def random_crops(count):
     return generator.integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
+def build(network, spec=SPEC):
+    return RUNTIMES["torch"].build(network, spec, RuntimeSettings())
+
+
 @pytest.fixture(scope="module")
 def runtime():
     torch.manual_seed(3)
@@ -28,7 +33,7 @@ def runtime():
         if isinstance(module, torch.nn.Conv2d):
             # The official start gives heatmaps of nearly 0, which would hide every difference.
             torch.nn.init.xavier_uniform_(module.weight)
-    return RUNTIMES["torch"](network, SPEC, "cpu")
+    return build(network)
 
 
 def test_heatmaps_are_those_of_the_network_on_normalised_pixels(runtime):
@@ -54,7 +59,7 @@ def test_pixels_are_exactly_those_of_torchvision(runtime):
 
 def test_mean_and_deviation_come_from_the_description():
     spec = ModelSpec("tiny", 4, (32, 32), "msra", SPEC.schema, (0.5, 0.0, 0.25), (0.5, 1.0, 0.25))
-    runtime = RUNTIMES["torch"](HRNet(4, 17), spec, "cpu")
+    runtime = build(HRNet(4, 17), spec)
     pixels = runtime.normalise(np.full((1, 32, 32, 3), 255, np.uint8))
     assert pixels[0, :, 0, 0].tolist() == [1.0, 1.0, 3.0]
 
@@ -100,7 +105,7 @@ def test_training_mode_is_left():
     # In training mode batch norm would use the statistics of the batch and change its buffers.
     network = HRNet(4, 17).train()
     before = network.bn1.running_mean.clone()
-    RUNTIMES["torch"](network, SPEC, "cpu")(random_crops(2))
+    TorchEager(network, SPEC, "cpu")(random_crops(2))
     assert not network.training
     assert torch.equal(network.bn1.running_mean, before)
 
@@ -124,16 +129,9 @@ def test_a_full_card_is_an_error_with_advice():
         def forward(self, _pixels):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    runtime = RUNTIMES["torch"](FullCard(), SPEC, "cpu")
+    runtime = build(FullCard())
     with pytest.raises(DeviceError) as caught:
         runtime(random_crops(2))
     assert caught.value.message == "cpu: out of memory for a batch of 2 crops of 64x96"
     assert caught.value.hint == "lower --batch-size, or use --device cpu"
     assert caught.value.exit_code == ExitCode.DEVICE
-
-
-@pytest.mark.parametrize("name", RUNTIMES)
-def test_every_runtime_says_who_it_is(name):
-    runtime = RUNTIMES[name](HRNet(4, 17), SPEC, "cpu")
-    assert runtime.name == name
-    assert 0 <= runtime.tolerance < 0.1

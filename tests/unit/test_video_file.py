@@ -588,7 +588,11 @@ def test_a_place_that_is_no_folder_is_one_line(tmp_path):
         ({"codec": "h265"}, "video codec 'h265' is not known, expected one of h264, hevc", "h264"),
         ({"quality": 52}, "--quality 52 is outside 0 to 51, the scale of h264", "20 is usual"),
         ({"quality": -1}, "--quality -1 is outside 0 to 51", "less is better"),
-        ({"codec": "prores", "quality": 3}, "means nothing to --codec prores", "leave --quality"),
+        (
+            {"codec": "prores", "quality": 3},
+            "means nothing to --video-codec prores",
+            "leave --quality",
+        ),
     ],
 )
 def test_settings_that_make_no_sense(settings, message, hint):
@@ -599,9 +603,9 @@ def test_settings_that_make_no_sense(settings, message, hint):
 
 def test_an_encoder_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(hrnet_cli.sinks.encoding.av, "codecs_available", {"libx264"})
-    with pytest.raises(UsageError, match="--codec hevc needs the encoder libx265") as caught:
+    with pytest.raises(UsageError, match="--video-codec hevc needs the encoder libx265") as caught:
         write(tmp_path / "a.mp4", [], settings=VideoSettings("hevc"))
-    assert caught.value.hint == "use --codec h264"
+    assert caught.value.hint == "use --video-codec h264"
 
 
 def test_a_size_the_encoder_refuses_is_one_line(tmp_path):

@@ -10,14 +10,20 @@ import typer
 from typer.core import TyperGroup
 
 from hrnet_cli import __version__
+from hrnet_cli.cli.bench import EXAMPLES as BENCH_EXAMPLES
+from hrnet_cli.cli.bench import bench
 from hrnet_cli.cli.check_data import EXAMPLES as CHECK_DATA_EXAMPLES
 from hrnet_cli.cli.check_data import check_data
 from hrnet_cli.cli.detect import EXAMPLES, detect
 from hrnet_cli.cli.download_weights import download_weights
 from hrnet_cli.cli.eval import EXAMPLES as EVAL_EXAMPLES
 from hrnet_cli.cli.eval import eval_
+from hrnet_cli.cli.export import EXAMPLES as EXPORT_EXAMPLES
+from hrnet_cli.cli.export import export
 from hrnet_cli.cli.fine_tune import EXAMPLES as FINE_TUNE_EXAMPLES
 from hrnet_cli.cli.fine_tune import fine_tune
+from hrnet_cli.cli.merge import EXAMPLES as MERGE_EXAMPLES
+from hrnet_cli.cli.merge import merge
 from hrnet_cli.cli.train import EXAMPLES as TRAIN_EXAMPLES
 from hrnet_cli.cli.train import train
 from hrnet_cli.errors import ExitCode, HrnetError
@@ -62,7 +68,10 @@ app.command(no_args_is_help=True, epilog=EXAMPLES)(detect)
 app.command(no_args_is_help=True, epilog=TRAIN_EXAMPLES)(train)
 app.command(name="fine-tune", no_args_is_help=True, epilog=FINE_TUNE_EXAMPLES)(fine_tune)
 app.command(name="eval", epilog=EVAL_EXAMPLES)(eval_)
+app.command(no_args_is_help=True, epilog=EXPORT_EXAMPLES)(export)
+app.command(epilog=BENCH_EXAMPLES)(bench)
 app.command(name="check-data", no_args_is_help=True, epilog=CHECK_DATA_EXAMPLES)(check_data)
+app.command(no_args_is_help=True, epilog=MERGE_EXAMPLES)(merge)
 app.command(name="download-weights")(download_weights)
 
 

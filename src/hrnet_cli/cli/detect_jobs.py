@@ -33,7 +33,6 @@ def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
         KeyboardInterrupt: After a signal, when all processes have saved and ended.
     """
     count = min(options.video.jobs, len(plan.photos) + len(plan.videos))
-    words = _without(sys.argv[1:], "--jobs")
     environment = dict(os.environ)
     # Each gets its share of the processors, or they would wait for each other.
     environment.setdefault(_THREADS, str(max(1, processors() // count)))
@@ -42,7 +41,10 @@ def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
     with StopRequest() as stop:
         jobs = [
             subprocess.Popen(
-                [sys.executable, "-m", "hrnet_cli", *words, "--shard", f"{number}/{count}"],
+                [
+                    *(sys.executable, "-m", "hrnet_cli"),
+                    *_part_words(sys.argv[1:], f"{number}/{count}"),
+                ],
                 env=environment,
                 start_new_session=True,
             )
@@ -60,23 +62,32 @@ def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
 
 
 def _wait(jobs: list[subprocess.Popen[bytes]], stop: StopRequest) -> None:
-    """Wait for all processes, and pass on a request to stop."""
+    """Wait for all processes, and pass on a request to stop; at a second one none is left."""
     told = False
-    for job in jobs:
-        while job.poll() is None:
-            time.sleep(_LOOK_S)
-            if stop.requested and not told:
-                told = True
-                for each in jobs:
-                    each.send_signal(signal.SIGTERM)
+    try:
+        for job in jobs:
+            while job.poll() is None:
+                time.sleep(_LOOK_S)
+                if stop.requested and not told:
+                    told = True
+                    for each in jobs:
+                        each.send_signal(signal.SIGTERM)
+    except BaseException:
+        for job in jobs:
+            job.kill()
+            job.wait()
+        raise
 
 
-def _without(words: list[str], option: str) -> list[str]:
-    """Return command line words without an option and its value."""
-    kept: list[str] = []
+def _part_words(words: list[str], part: str) -> list[str]:
+    """Return the words of a command line with ``--shard`` in place of ``--jobs``."""
+    command, *rest = words
+    kept = [command, "--shard", part]
     skip = False
-    for word in words:
-        if not skip and word != option and not word.startswith(f"{option}="):
+    for number, word in enumerate(rest):
+        if word == "--":  # only sources follow
+            return kept + rest[number:]
+        if not skip and word != "--jobs" and not word.startswith("--jobs="):
             kept.append(word)
-        skip = not skip and word == option
+        skip = not skip and word == "--jobs"
     return kept

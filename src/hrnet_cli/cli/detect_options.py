@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrnet_cli.cli.options import check_choice, parse_list, parse_size
+from hrnet_cli.cli.options import check_choice, check_runtime, parse_list, parse_size
 from hrnet_cli.cli.video_options import VideoOptions
-from hrnet_cli.config import BACKGROUNDS, PARTS
+from hrnet_cli.config import BACKGROUNDS, PARTS, PHOTOS_STEM, part_stem
 from hrnet_cli.errors import UsageError
 from hrnet_cli.palettes import PALETTES
 from hrnet_cli.sinks import SINKS, stream_opener
-from hrnet_cli.sources import PHOTOS_STEM, part_stem
 
 STDOUT = "-"
 
@@ -34,6 +33,9 @@ class DetectOptions:
     flip_test: bool
     batch_size: int
     device: str
+    runtime: str
+    precision: str | None
+    threads: int | None
     input_size: str | None
     codec: str | None
     keypoint_schema: str | None
@@ -80,6 +82,7 @@ def check_options(options: DetectOptions) -> None:
     """Raise UsageError for options that contradict each other, before anything heavy loads."""
     formats, parts = options.formats, options.parts
     parse_size(options.input_size)
+    check_runtime(options.runtime, options.precision)
     check_choice(options.palette, "--palette", tuple(PALETTES))
     check_choice(options.background, "--background", BACKGROUNDS)
     options.video.check()
@@ -107,6 +110,10 @@ def check_options(options: DetectOptions) -> None:
         (
             options.out == STDOUT and options.video.offline,
             "--out - streams records, which savgol, gaussian and --fill-gaps change afterwards",
+        ),
+        (
+            options.json and options.video.jobs > 1,
+            "--json prints the summary of one run, --jobs makes several",
         ),
         (
             "-" in options.sources and options.video.jobs > 1,

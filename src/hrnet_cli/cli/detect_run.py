@@ -21,7 +21,7 @@ from hrnet_cli.cli.detect_report import (
     say_summary,
 )
 from hrnet_cli.cli.model_files import find_detector, open_estimator
-from hrnet_cli.detectors import Detector, DetectorSettings, open_detector
+from hrnet_cli.detectors import Detector, DetectorSettings, SureDetector, open_detector
 from hrnet_cli.device import pick_device
 from hrnet_cli.errors import ExitCode, InputError, OutputError, UsageError
 from hrnet_cli.sinks import (
@@ -106,6 +106,14 @@ def _check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
         )
     if plan.videos and options.folder is None and len(plan.videos) + len(plan.photos) > 1:
         raise UsageError("--out - streams one video or photos, not several", hint="name a folder")
+    if plan.videos and options.parts and options.background == "transparent":
+        from hrnet_cli.cli.detect_videos import keeps_alpha
+
+        if not keeps_alpha(options):
+            raise UsageError(
+                f"--video-codec {options.video.video_codec} keeps no transparency",
+                hint="use --video-codec prores or png, or another --background",
+            )
     check_formats(options.formats, append=options.append, photos=bool(plan.photos))
     divided = options.video.part is not None and options.folder is not None
     if plan.photos and divided and "jsonl" not in options.formats:
@@ -128,7 +136,8 @@ def _detect(
     written: list[str] = []
     try:
         if plan.photos:
-            _detect_photos(plan, options, report, on_problem, estimator, detector, written)
+            sure = _for_photos(detector, options)
+            _detect_photos(plan, options, report, on_problem, estimator, sure, written)
         if plan.videos:
             from hrnet_cli.cli.detect_videos import detect_videos
             from hrnet_cli.streaming import Finders
@@ -257,11 +266,13 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
         if not plan.videos:
             boxes.check_speaks_of((photo.source, photo.name) for photo in plan.photos)
         return lambda: boxes
+    from hrnet_cli.model_opening import compiled_folder
+
     defaults = DetectorSettings()
     threshold = (
         defaults.person_threshold if options.person_threshold is None else options.person_threshold
     )
-    if options.video.follows and not plan.photos:
+    if options.video.follows:
         from hrnet_cli.cli.detect_videos import LEAST_TRACKED
 
         # Unsure boxes continue tracks; the tracker starts none with them.
@@ -272,6 +283,8 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
         iou_threshold=defaults.iou_threshold if options.iou is None else options.iou,
         max_people=defaults.max_people if options.max_people is None else options.max_people,
         device=pick_device(options.device),
+        threads=options.threads,
+        cache=compiled_folder(),
     )
     name, path, trusted = find_detector(
         options.detector, offline=options.offline, quiet=options.quiet
@@ -279,6 +292,15 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
     return lambda: open_detector(
         name, path, settings, trusted=trusted, on_warning=console.say_warning
     )
+
+
+def _for_photos(detector: Detector, options: DetectOptions) -> Detector:
+    """Return the detector without the unsure boxes that only tracking has a use for."""
+    if options.boxes is not None or not options.video.follows:
+        return detector
+    from hrnet_cli.cli.detect_videos import person_threshold
+
+    return SureDetector(detector, person_threshold(options))
 
 
 def _open_sinks(

@@ -48,7 +48,7 @@ def planned_outputs(video: Video, options: DetectOptions) -> list[Path]:
     if options.parts:
         suffix = VideoSettings(options.video.video_codec).suffix or "_frames"
         files.append(Path(f"{video.name}{suffix}"))
-    if options.video.report:
+    if options.video.report and _has_page(video):
         files.append(Path(f"{video.name}.html"))
     return [folder / file for file in files]
 
@@ -227,6 +227,8 @@ def _stream(
         frames = stack.enter_context(Ahead(source.frames(), chunk, "read"))
         found = find_poses(frames, finders, memory, chunk=chunk)
         seen = stack.enter_context(Ahead(found, chunk, "find", watch.stop))
+        if source.info.live:
+            stack.callback(source.close)  # or the stages would wait for a picture
         for one in seen:
             sink.write(one.frame, one.poses)
             result.frames = one.number
@@ -263,7 +265,7 @@ def _task(
                 hint="use --smooth one-euro",
             )
     page = None
-    if options.video.report and video.path is not None and not video.pictures:
+    if options.video.report and _has_page(video):
         page = VideoReportInfo(
             model=finders.estimator.spec.name,
             detector=finders.detector.name,
@@ -290,9 +292,14 @@ def _task(
     )
 
 
+def _has_page(video: Video) -> bool:
+    """Tell whether a report can be written: it shows a file that can be read again."""
+    return video.path is not None and not video.pictures
+
+
 def _sound(video: Video, source: VideoSource, options: DetectOptions) -> Sound | None:
     """Return what the drawn video gets to hear: a file's own sound, of the wanted part."""
-    if video.path is None or video.pictures or not source.info.has_audio:
+    if video.path is None or not source.info.has_audio:
         return None
     span = options.video.span
     return Sound(video.path, whole=span.end_s is None and span.max_frames is None)
@@ -350,11 +357,12 @@ def _settings(
     for unimportant in ("resume", "jobs", "shard", "show"):
         values.pop(unimportant)
     for name in (
-        *("format", "draw", "class_name", "person_threshold", "iou", "max_people"),
+        *("format", "draw", "person_threshold", "iou", "max_people", "runtime", "precision"),
         *("keypoint_threshold", "drop_low", "flip_test", "batch_size", "palette", "background"),
-        *("point_size", "line_width"),
+        *("point_size", "line_width", "codec", "keypoint_schema"),
     ):
         values[name] = getattr(options, name)
+    values["class"], values["input"] = options.class_name, options.input_size
     values["connections"] = None if options.connections is None else str(options.connections)
     values["boxes"] = None if options.boxes is None else str(options.boxes)
     return {

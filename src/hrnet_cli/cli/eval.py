@@ -13,8 +13,11 @@ from hrnet_cli.cli.options import (
     InputOption,
     ModelOption,
     OfflineOption,
+    PrecisionOption,
     QuietOption,
+    RuntimeOption,
     SchemaOption,
+    ThreadsOption,
 )
 
 EXAMPLES = """Examples:
@@ -113,6 +116,9 @@ def eval_(
     flip_test: FlipTestOption = True,
     batch_size: BatchSizeOption = 32,
     device: DeviceOption = "auto",
+    runtime: RuntimeOption = "auto",
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
     input_: InputOption = None,
     codec: CodecOption = None,
     keypoint_schema: SchemaOption = None,
@@ -177,6 +183,9 @@ def eval_(
             flip_test=flip_test,
             batch_size=batch_size,
             device=device,
+            runtime=runtime,
+            precision=precision,
+            threads=threads,
             input_size=input_,
             codec=codec,
             keypoint_schema=keypoint_schema,

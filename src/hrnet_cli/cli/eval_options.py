@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from hrnet_cli.cli.options import check_choice, parse_size
+from hrnet_cli.cli.options import check_choice, check_runtime, parse_size
 from hrnet_cli.errors import InputError, UsageError
 
 GT = "gt"
@@ -55,6 +55,9 @@ class EvalOptions:
     flip_test: bool
     batch_size: int
     device: str
+    runtime: str
+    precision: str | None
+    threads: int | None
     input_size: str | None
     codec: str | None
     keypoint_schema: str | None
@@ -98,6 +101,7 @@ def check_options(options: EvalOptions) -> None:
         InputError: A file of boxes is not there.
     """
     parse_size(options.input_size)
+    check_runtime(options.runtime, options.precision)
     check_choice(options.evaluator, "--evaluator", EVALUATORS)
     check_choice(options.nms, "--nms", NMS)
     _check_evaluator(options.evaluator)

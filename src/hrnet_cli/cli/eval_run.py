@@ -229,6 +229,7 @@ def _file_source(
 def _detector_source(options: EvalOptions, wanted: BoxesWanted) -> _Source:
     from hrnet_cli.detectors import DetectorSettings, open_detector
     from hrnet_cli.device import pick_device
+    from hrnet_cli.model_opening import compiled_folder
 
     name, path, trusted = find_detector(
         options.detector, offline=options.offline, quiet=options.quiet
@@ -237,6 +238,8 @@ def _detector_source(options: EvalOptions, wanted: BoxesWanted) -> _Source:
         class_name=options.class_name,
         person_threshold=options.person_threshold,
         device=pick_device(options.device),
+        threads=options.threads,
+        cache=compiled_folder(),
     )
     detector = open_detector(name, path, settings, trusted=trusted, on_warning=console.say_warning)
     return _Source(wanted, name, lambda: detector)

@@ -30,6 +30,12 @@ class ModelOptions(Protocol):
     @property
     def device(self) -> str: ...  # noqa: D102
     @property
+    def runtime(self) -> str: ...  # noqa: D102
+    @property
+    def precision(self) -> str | None: ...  # noqa: D102
+    @property
+    def threads(self) -> int | None: ...  # noqa: D102
+    @property
     def offline(self) -> bool: ...  # noqa: D102
     @property
     def quiet(self) -> bool: ...  # noqa: D102
@@ -44,6 +50,7 @@ def open_estimator(
         HrnetError: As `estimator.find_model` and `estimator.build_estimator`.
     """
     from hrnet_cli.estimator import ModelHints, build_estimator, find_model
+    from hrnet_cli.runtimes import Computing
 
     path, spec = find_model(
         options.model,
@@ -55,7 +62,7 @@ def open_estimator(
     estimator = build_estimator(
         path,
         spec,
-        device=options.device,
+        Computing(options.device, options.runtime, options.precision, options.threads),
         batch_size=options.batch_size,
         flip_test=options.flip_test,
         keep_heatmaps=keep_heatmaps,

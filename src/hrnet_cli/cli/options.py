@@ -45,6 +45,32 @@ FlipTestOption = Annotated[
         help="Average with the mirrored picture: more accurate, twice the time.",
     ),
 ]
+RuntimeOption = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        help="What computes the network: auto takes the fastest that gives PyTorch's numbers.",
+        metavar="auto|torch|compiled|onnx|openvino",
+    ),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="Arithmetic of the network; all but fp32 are faster and change the numbers a little.",
+        metavar="fp32|bf16|fp16|int8",
+        show_default="fp32; that of an exported file",
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Threads of the processor to compute with.",
+        show_default="all it may use",
+    ),
+]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")
@@ -91,6 +117,19 @@ def check_choice(text: str, option: str, allowed: tuple[str, ...]) -> None:
             f"{option} is '{text}', expected one of {', '.join(allowed)}",
             hint=_nearest([text], allowed),
         )
+
+
+def check_runtime(runtime: str, precision: str | None) -> None:
+    """Raise UsageError when --runtime or --precision is not known or not installed."""
+    from hrnet_cli.optional_packages import check_installed
+    from hrnet_cli.runtimes import AUTO, PRECISIONS, RUNTIMES
+
+    check_choice(runtime, "--runtime", (AUTO, *RUNTIMES))
+    if precision is not None:
+        check_choice(precision, "--precision", PRECISIONS)
+    if runtime in RUNTIMES:
+        for package in RUNTIMES[runtime].packages:
+            check_installed(package, f"runtime {runtime}")
 
 
 def _nearest(unknown: list[str], allowed: tuple[str, ...]) -> str:

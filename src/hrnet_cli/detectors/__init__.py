@@ -41,6 +41,8 @@ class DetectorSettings:
         input_size: Longer side in pixels to which a YOLO scales a picture; an exported file with a
             fixed input size keeps its own.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        threads: Of the processor; None leaves it to the engine, which takes all it may use.
+        cache: Folder for what OpenVINO compiles; None keeps nothing.
     """
 
     class_name: str = "person"
@@ -49,6 +51,8 @@ class DetectorSettings:
     max_people: int = 300
     input_size: int = 640
     device: str = "cpu"
+    threads: int | None = None
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -62,6 +66,28 @@ class DetectorSettings:
                 raise UsageError(f"{field} is {value}, expected at least 1")
 
 
+# How ultralytics ends the name of the folder of an OpenVINO export.
+OPENVINO_FOLDER = "_openvino_model"
+
+
+class SureDetector:
+    """Leaves out the boxes that another detector is unsure of.
+
+    Args:
+        detector: The other one.
+        person_threshold: Boxes with a lower score are left out.
+    """
+
+    def __init__(self, detector: Detector, person_threshold: float) -> None:
+        self.name = detector.name
+        self._detector = detector
+        self._person_threshold = person_threshold
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
+        """Return the sure boxes of each frame; see `Detector`."""
+        return [boxes[boxes.scores_N >= self._person_threshold] for boxes in self._detector(frames)]
+
+
 # (name for the records, file or None, settings) -> detector
 Opener = Callable[[str, Path | None, DetectorSettings], Detector]
 
@@ -70,6 +96,12 @@ def _open_yolo(name: str, path: Path | None, settings: DetectorSettings) -> Dete
     from hrnet_cli.detectors.yolo import open_yolo
 
     return open_yolo(name, _needed(name, path), settings)
+
+
+def _open_exported(name: str, path: Path | None, settings: DetectorSettings) -> Detector:
+    from hrnet_cli.detectors.yolo_exported import open_exported_yolo
+
+    return open_exported_yolo(name, _needed(name, path), settings)
 
 
 def _open_torchvision(name: str, path: Path | None, settings: DetectorSettings) -> Detector:
@@ -86,6 +118,7 @@ def _open_whole_image(_name: str, _path: Path | None, _settings: DetectorSetting
 
 DETECTORS: dict[str, Opener] = {
     "yolo": _open_yolo,
+    "yolo-exported": _open_exported,
     "torchvision": _open_torchvision,
     "whole-image": _open_whole_image,
 }
@@ -103,8 +136,8 @@ def open_detector(
 
     Args:
         name: Written into the records; ``whole-image`` and ``torchvision`` also pick the detector.
-        path: Its weights: a ``.pth`` file is torchvision's, all others are ultralytics'; None for
-            ``whole-image``.
+        path: Its weights: a ``.pth`` file is torchvision's, ``.onnx`` files and OpenVINO folders
+            run without ultralytics, all others are ultralytics'; None for ``whole-image``.
         settings: What to look for.
         trusted: Whether the file's hash was checked against weights.toml.
         on_warning: Called with one line of text.
@@ -125,6 +158,8 @@ def detector_family(name: str, path: Path | None) -> str:
     """Return the key of `DETECTORS` for a name and its file: see `open_detector`."""
     if name in DETECTORS:
         return name
+    if path is not None and (path.suffix.lower() == ".onnx" or path.name.endswith(OPENVINO_FOLDER)):
+        return "yolo-exported"
     return "torchvision" if path is not None and path.suffix.lower() == ".pth" else "yolo"
 
 

@@ -77,6 +77,8 @@ def open_torchvision(name: str, path: Path, settings: DetectorSettings) -> Torch
     model = _build(path, state, settings)
     _load(model, state, path)
     model.eval().to(settings.device)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     return TorchvisionDetector(name, model, label, settings.max_people, settings.device)
 
 

@@ -8,11 +8,14 @@ tests/unit/test_yolo.py watches the sockets and the files.
 
 import contextlib
 import importlib
+import io
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +28,7 @@ import torch
 from hrnet_cli.detectors import DetectorSettings
 from hrnet_cli.detectors.classes import class_index
 from hrnet_cli.errors import WeightsError
+from hrnet_cli.optional_packages import EXTRAS, nothing_sent
 from hrnet_cli.structures import Boxes, Frame
 
 _SUFFIXES = (".pt", ".onnx", ".torchscript", ".engine")
@@ -39,15 +43,9 @@ _ENVIRONMENT = {
     "YOLO_AUTOINSTALL": "false",
     "YOLO_VERBOSE": "false",
     "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "true",
-    # Read by onnxruntime (1.29 and later report sessions from Linux and macOS) when it starts.
-    "ORT_DISABLE_TELEMETRY": "1",
 }
-# Imported by openvino, which sends an event as it is imported; it does without.
-_OPENVINO_TELEMETRY = "openvino_telemetry"
 # Functions of others that ultralytics replaces by its own: its Image.open installs packages.
 _REPLACED = (("torch", "save"), ("PIL.Image", "open"), ("cv2", "imread"), ("cv2", "imwrite"))
-# Optional runtimes, and the extra of this package that brings each.
-_EXTRAS = {"onnxruntime": "onnx", "onnx": "onnx", "openvino": "openvino"}
 
 
 class YoloDetector:
@@ -110,8 +108,54 @@ def open_yolo(name: str, path: Path, settings: DetectorSettings) -> YoloDetector
     _check_path(path)
     with _process_left_as_it_was(), _nothing_sent(), _no_console():
         model = _load(_import_ultralytics(), path, settings)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     label = class_index(dict(model.names), settings.class_name, f"detector '{name}'")
     return YoloDetector(name, model, label, settings)
+
+
+def is_pickled_model(path: Path) -> bool:
+    """Return whether a file is a model that ultralytics pickled; nothing of it is run."""
+    if path.suffix.lower() != ".pt" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        return any(b"ultralytics" in archive.read(name) for name in pickles)
+
+
+def export_yolo(path: Path, target: str, folder: Path, *, half: bool) -> Path:
+    """Write a detector for another engine with ultralytics' own exporter, and return where.
+
+    A ``.pt`` file is a pickle: loading it runs what it says. Whether to is the caller's decision.
+
+    Args:
+        path: The ``.pt`` file.
+        target: ``onnx`` or ``openvino``.
+        folder: An empty folder to write into.
+        half: Store half precision.
+
+    Raises:
+        WeightsError: The file is damaged or no detector, or ultralytics cannot write it.
+    """
+    _check_path(path)
+    # It writes beside the file it is given.
+    copy = shutil.copyfile(path, folder / path.name)
+    options = {"simplify": False} if target == "onnx" else {}
+    with _process_left_as_it_was(), _nothing_sent(), _no_console():
+        model = _load(_import_ultralytics(), copy, DetectorSettings())
+        try:
+            with _local_files_only(), contextlib.redirect_stdout(io.StringIO()):
+                written = model.export(
+                    format=target, half=half, device="cpu", verbose=False, **options
+                )
+        except Exception as error:
+            # Exporters raise what they like; whatever it is, nothing was written.
+            raise WeightsError(
+                f"detector '{path}' cannot be written for {target}: {_first_line(error)}",
+                hint="hrnet detect takes the .pt file itself",
+            ) from error
+    copy.unlink()
+    return Path(str(written))
 
 
 def _check_path(path: Path) -> None:
@@ -170,7 +214,7 @@ def _load(yolo_class: Any, path: Path, settings: DetectorSettings) -> Any:  # no
 
 def _missing_package(path: Path, package: str) -> WeightsError:
     root = package.split(".")[0]
-    wanted = f"'hrnet-cli[{_EXTRAS[root]}]'" if root in _EXTRAS else root
+    wanted = f"'hrnet-cli[{EXTRAS[root]}]'" if root in EXTRAS else root
     return WeightsError(
         f"detector '{path}' needs the package {root}, which is not installed",
         hint=f"pip install {wanted}",
@@ -247,16 +291,10 @@ def _process_left_as_it_was() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nothing_sent() -> Iterator[None]:
-    """Keep what is imported in the block from reporting; the environment is left to others."""
+    """Keep ultralytics and the runtimes it imports in the block from reporting."""
     os.environ |= _ENVIRONMENT
-    hide = _OPENVINO_TELEMETRY not in sys.modules
-    try:
-        if hide:
-            sys.modules[_OPENVINO_TELEMETRY] = None  # pyright: ignore[reportArgumentType] - hides it
+    with nothing_sent():
         yield
-    finally:
-        if hide:
-            del sys.modules[_OPENVINO_TELEMETRY]
 
 
 @contextlib.contextmanager

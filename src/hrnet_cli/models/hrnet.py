@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-INPUT_MULTIPLE = 32
-HEATMAP_STRIDE = 4
+from hrnet_cli.config import INPUT_MULTIPLE
+
 STEM_CHANNELS = 64
 # Multi-resolution modules in stages 2, 3 and 4 (paper, section 3, "Network instantiation").
 STAGE_MODULES = {2: 1, 3: 4, 4: 3}
@@ -77,6 +77,10 @@ class HRNet(nn.Module):
                 f"pixels_B3HW: crop of {height}x{width} (height x width), expected multiples of"
                 f" {INPUT_MULTIPLE}: the coarsest of the four branches has stride {INPUT_MULTIPLE}"
             )
+        return self.heatmaps(pixels_B3HW)
+
+    def heatmaps(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """Return what `forward` does, without a look at the size: layers and sums only."""
         x = self.relu(self.bn1(self.conv1(pixels_B3HW)))
         x = self.relu(self.bn2(self.conv2(x)))
         x = self.layer1(x)

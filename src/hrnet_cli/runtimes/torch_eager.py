@@ -3,35 +3,43 @@
 Shape letters: B crops, K keypoints, H W crop height and width.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
 
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import DeviceError
-from hrnet_cli.models.hrnet import HEATMAP_STRIDE
 from hrnet_cli.pixels import normalise
+from hrnet_cli.runtimes import TOLERANCES, RuntimeSettings
+from hrnet_cli.runtimes.crops import check_crops, no_heatmaps
+from hrnet_cli.runtimes.folding import fold_batch_norms
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEager:
-    """Runs a network as it is, in float32.
+    """Runs a network as it is, layer by layer.
 
     Args:
         network: Maps normalised pixels (B, 3, H, W) to heatmaps; moved to the device and put
             into evaluation mode.
         spec: Gives crop size, colour statistics and the number of keypoints.
         device: Device name that torch knows, such as ``cpu`` or ``cuda:1``.
+        precision: ``fp32``, or ``bf16`` or ``fp16`` where the network's parameters are of it.
     """
 
     name = "torch"
-    # Against the official code with the same weights, heatmaps of up to 17 (values of untrained
-    # networks; float32 itself was within 1e-5 of float64 there).
-    tolerance = 1e-4
 
-    def __init__(self, network: nn.Module, spec: ModelSpec, device: str) -> None:
+    def __init__(
+        self, network: nn.Module, spec: ModelSpec, device: str, precision: str = "fp32"
+    ) -> None:
         self.network = network.to(device).eval()
         self.spec = spec
         self.device = device
+        self.tolerance = TOLERANCES[precision]
+        self.dtype = DTYPES[precision]
 
     def __call__(self, crops_BHW3: np.ndarray) -> np.ndarray:
         """Return the heatmaps of crops.
@@ -46,27 +54,61 @@ class TorchEager:
             DeviceError: The device ran out of memory.
             ValueError: The crops have another type or size.
         """
-        height, width = self.spec.input_hw
-        if crops_BHW3.shape[1:] != (height, width, 3) or crops_BHW3.dtype != np.uint8:
-            raise ValueError(
-                f"crops_BHW3: expected (B, {height}, {width}, 3) uint8,"
-                f" got {crops_BHW3.shape} {crops_BHW3.dtype}"
-            )
+        check_crops(crops_BHW3, self.spec)
         if not len(crops_BHW3):
-            size_hw = (height // HEATMAP_STRIDE, width // HEATMAP_STRIDE)
-            return np.zeros((0, len(self.spec.schema), *size_hw), np.float32)
-        try:
-            with torch.inference_mode():
-                return self.network(self.normalise(crops_BHW3)).float().cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(
-                f"{self.device}: out of memory for a batch of {len(crops_BHW3)} crops of"
-                f" {height}x{width}",
-                hint="lower --batch-size, or use --device cpu",
-            ) from error
+            return no_heatmaps(self.spec)
+        return compute(self.network, self.normalise(crops_BHW3), self.device)
 
     def normalise(self, crops_BHW3: np.ndarray) -> torch.Tensor:
         """Return crops as the network takes them, (B, 3, H, W) on its device."""
-        # torch.from_numpy wants memory it could write to.
-        bytes_BHW3 = torch.from_numpy(np.require(crops_BHW3, requirements=["C", "W"]))
-        return normalise(bytes_BHW3.to(self.device), self.spec.mean_rgb, self.spec.std_rgb)
+        return to_pixels(crops_BHW3, self.spec, self.device, self.dtype)
+
+
+def open_folded(network: nn.Module, spec: ModelSpec, settings: RuntimeSettings) -> TorchEager:
+    """Return a network at work with its batch norms folded; the network itself stays as it is."""
+    use_threads(settings.threads)
+    return TorchEager(prepare(network, settings), spec, settings.device, settings.precision)
+
+
+def prepare(network: nn.Module, settings: RuntimeSettings) -> nn.Module:
+    """Return a folded copy of a network in the precision and memory layout that run fastest."""
+    folded = fold_batch_norms(network).to(settings.device, DTYPES[settings.precision])
+    # Convolutions on processors and tensor cores want the channels innermost; pixels come so.
+    for parameter in folded.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return folded
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch compute with so many threads in this process; None leaves it as it is."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def to_pixels(
+    crops_BHW3: np.ndarray, spec: ModelSpec, device: str, dtype: torch.dtype
+) -> torch.Tensor:
+    """Return normalised crops (B, 3, H, W) on a device."""
+    # torch.from_numpy wants memory it could write to.
+    bytes_BHW3 = torch.from_numpy(np.require(crops_BHW3, requirements=["C", "W"]))
+    return normalise(bytes_BHW3.to(device), spec.mean_rgb, spec.std_rgb).to(dtype)
+
+
+def compute(
+    network: Callable[[torch.Tensor], torch.Tensor], pixels_B3HW: torch.Tensor, device: str
+) -> np.ndarray:
+    """Return the heatmaps of a network as float32.
+
+    Raises:
+        DeviceError: The device ran out of memory.
+    """
+    try:
+        with torch.inference_mode():
+            return network(pixels_B3HW).float().cpu().numpy()
+    except torch.OutOfMemoryError as error:
+        count, _, height, width = pixels_B3HW.shape
+        raise DeviceError(
+            f"{device}: out of memory for a batch of {count} crops of {height}x{width}",
+            hint="lower --batch-size, or use --device cpu",
+        ) from error

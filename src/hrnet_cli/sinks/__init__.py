@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from hrnet_cli.config import PHOTOS_STEM
 from hrnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Format:
 
     Attributes:
         path: Its file or folder below the output folder; ``{stem}`` stands for ``poses``, or for
-            the name of a video.
+            the name of a video, ``{part}`` for what part of a divided run the photos are.
         open: Start writing at that path.
         open_stream: Start writing to a byte stream; None where the format is no stream.
         grow: The same as ``open`` for output that grows at its end only, to go on behind so many
@@ -164,7 +165,7 @@ SINKS: dict[str, Format] = {
     "jsonl": Format("{stem}.jsonl", _open_jsonl, _stream_jsonl, _open_jsonl),
     "csv": Format("{stem}.csv", _open_csv, _stream_csv, _open_csv),
     "coco": Format("{stem}.coco.json", _open_coco),
-    "openpose": Format("openpose", _open_openpose, video_path="{stem}_json"),
+    "openpose": Format("openpose{part}", _open_openpose, video_path="{stem}_json"),
     "parquet": Format("{stem}.parquet", _open_parquet, package="pyarrow", extra="parquet"),
     "angles": Format("{stem}_angles.csv", _open_angles),
     "trc": Format("{stem}_trc", _open_trc, motion=True),
@@ -218,7 +219,8 @@ def planned_files(
     """
     entries = [_format(name) for name in formats]
     paths = [(video and entry.video_path) or entry.path for entry in entries]
-    return [Path(path.format(stem=stem)) for path in paths]
+    part = stem[len(PHOTOS_STEM) :] if stem.startswith(f"{PHOTOS_STEM}.") else ""
+    return [Path(path.format(stem=stem, part=part)) for path in paths]
 
 
 def open_sink(

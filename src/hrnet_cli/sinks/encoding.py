@@ -113,8 +113,8 @@ class VideoSettings:
             return
         if scale is None:
             raise UsageError(
-                f"--quality {self.quality} means nothing to --codec {self.codec}, which has one"
-                " quality only",
+                f"--quality {self.quality} means nothing to --video-codec {self.codec}, which"
+                " has one quality only",
                 hint="leave --quality out",
             )
         if not scale[1] <= self.quality <= scale[2]:
@@ -140,9 +140,9 @@ def check_encoder(settings: VideoSettings) -> None:
     if name and name not in av.codecs_available:
         others = [key for key, codec in CODECS.items() if codec.encoder in av.codecs_available]
         raise UsageError(
-            f"--codec {settings.codec} needs the encoder {name}, which the FFmpeg inside PyAV"
+            f"--video-codec {settings.codec} needs the encoder {name}, which the FFmpeg inside PyAV"
             f" {av.__version__} lacks",
-            hint=f"use --codec {others[0]}"
+            hint=f"use --video-codec {others[0]}"
             if others
             else "install PyAV from a wheel: pip install av",
         )
@@ -161,7 +161,7 @@ def writing(place: Path) -> Iterator[None]:
     except av.error.FFmpegError as error:
         raise OutputError(
             f"cannot write '{place}': FFmpeg says: {error.strerror or type(error).__name__}",
-            hint="try another --codec",
+            hint="try another --video-codec",
         ) from error
 
 

@@ -14,9 +14,6 @@ from hrnet_cli.errors import UsageError
 if TYPE_CHECKING:
     from hrnet_cli.structures import Frame
 
-# What the records of all photos of a run are called; those of a video have its own name.
-PHOTOS_STEM = "poses"
-
 
 @dataclass(frozen=True)
 class Span:
@@ -126,8 +123,3 @@ class VideoSource(Protocol):
     def close(self) -> None:
         """Let go of the file or device; twice does no harm, and a waiting `frames` ends."""
         ...
-
-
-def part_stem(number: int, count: int) -> str:
-    """Return what the records of the photos in one part of a divided run are called."""
-    return f"{PHOTOS_STEM}.shard-{number}-of-{count}"

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from hrnet_cli.config import PHOTOS_STEM
 from hrnet_cli.errors import InputError
 from hrnet_cli.images import IMAGE_SUFFIXES
-from hrnet_cli.sources import PHOTOS_STEM
 
 _ADDRESS = r"(camera:|[a-z][a-z0-9+.-]*://)"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts")

@@ -1,0 +1,171 @@
+"""A model file -> the network at work in a runtime, by the shortest way.
+
+OpenVINO and ONNX Runtime need a graph, which is made of a checkpoint with torch once and kept in
+the cache folder; the next run finds it there and imports no torch.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hrnet_cli import weights
+from hrnet_cli.config import ModelSpec
+from hrnet_cli.device import pick_device
+from hrnet_cli.errors import WeightsError
+from hrnet_cli.model_metadata import ARCHITECTURE, spec_to_metadata
+from hrnet_cli.runtimes import RUNTIMES, Computing, Runtime, RuntimeSettings, pick_runtime
+from hrnet_cli.runtimes.exported import (
+    Exported,
+    graph_file,
+    open_exported,
+    pick_exported_runtime,
+    read_exported,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+log = logging.getLogger(__name__)
+
+# Runtimes that compute a graph made of the network, and the suffix of its file.
+GRAPH_SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
+# A graph is as large as its weights in float32, 115 MB for W32.
+GRAPHS_KEPT = 8
+# To be raised when the graph made of the same network becomes another one.
+GRAPH_VERSION = 1
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A network at work.
+
+    Attributes:
+        runtime: It.
+        spec: What it expects and means.
+        precision: Of the arithmetic.
+        summary: What was loaded, in words.
+    """
+
+    runtime: Runtime
+    spec: ModelSpec
+    precision: str
+    summary: str
+
+
+def open_model(
+    path: Path,
+    spec: ModelSpec | None,
+    computing: Computing,
+) -> OpenedModel:
+    """Return the network of a file at work.
+
+    Args:
+        path: Checkpoint, or an exported model.
+        spec: What a checkpoint is; None where the file says it.
+        computing: What was asked for.
+
+    Raises:
+        WeightsError: The file cannot be read or is another one than it should be.
+        UsageError: Runtime and file or precision do not go together, or a package is missing.
+        DeviceError: Runtime or precision and device do not go together.
+    """
+    device = pick_device(computing.device)
+    settings = RuntimeSettings(device, computing.precision or "fp32", computing.threads)
+    graph = graph_file(path)
+    if graph is not None:
+        exported = read_exported(graph)
+        settings = replace(settings, precision=computing.precision or exported.precision)
+        name = pick_exported_runtime(exported, computing.runtime, settings)
+        opened = open_exported(exported, name, settings, compiled_folder())
+        summary = f"{name} {settings.precision}, an exported file"
+        return OpenedModel(opened, exported.spec, settings.precision, summary)
+    name = pick_runtime(computing.runtime, settings.precision, device)
+    if name in GRAPH_SUFFIXES:
+        opened, spec, loaded = _open_graph(path, spec, name, settings)
+    else:
+        network, spec, loaded = _load(path, spec)
+        opened = RUNTIMES[name].build(network, spec, settings)
+    return OpenedModel(opened, spec, settings.precision, f"{name} {settings.precision}, {loaded}")
+
+
+def compiled_folder() -> Path:
+    """Return the folder for graphs made of checkpoints and for what OpenVINO compiles."""
+    return weights.cache_folder() / "compiled"
+
+
+def _load(path: Path, spec: ModelSpec | None) -> "tuple[nn.Module, ModelSpec, str]":
+    from hrnet_cli import checkpoint
+
+    network, spec, report = checkpoint.load_model(path, spec)
+    return network, spec, report.describe()
+
+
+def _open_graph(
+    path: Path, spec: ModelSpec | None, name: str, settings: RuntimeSettings
+) -> tuple[Runtime, ModelSpec, str]:
+    """Return a checkpoint at work as a graph, made now or found in the cache folder."""
+    folder = compiled_folder()
+    graph = folder / _key(path, spec, name) / f"model{GRAPH_SUFFIXES[name]}"
+    if graph.is_file():
+        try:
+            found = read_exported(graph)
+            model = replace(found.spec, name=path.stem if spec is None else spec.name)
+            opened = open_exported(replace(found, spec=model), name, settings, folder)
+            graph.parent.touch()
+            return opened, model, found.metadata["loaded"]
+        except (WeightsError, KeyError, OSError) as error:
+            log.warning("%s cannot be used and is made anew: %s", graph, error)
+            shutil.rmtree(graph.parent, ignore_errors=True)
+    network, model, loaded = _load(path, spec)
+    try:
+        _keep_graph(graph, network, model, loaded)
+    except OSError as error:
+        # A cache that cannot be written costs time in the next run, nothing else.
+        log.warning("%s cannot be kept: %s", graph, error)
+        return RUNTIMES[name].build(network, model, settings), model, loaded
+    exported = Exported(graph, model, "fp32", {})
+    return open_exported(exported, name, settings, folder), model, loaded
+
+
+def _keep_graph(graph: Path, network: "nn.Module", spec: ModelSpec, loaded: str) -> None:
+    """Write the graph of a network into the cache folder, whole or not at all."""
+    from hrnet_cli.runtimes.folding import fold_batch_norms
+    from hrnet_cli.runtimes.graph import trace
+    from hrnet_cli.runtimes.graph_files import write_graph_file
+
+    folder = graph.parent
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    metadata = {
+        **spec_to_metadata(spec),
+        "architecture": ARCHITECTURE,
+        "precision": "fp32",
+        "loaded": loaded,
+    }
+    try:
+        temporary.mkdir(parents=True)
+        write_graph_file(temporary / graph.name, trace(fold_batch_norms(network), spec), metadata)
+        if not folder.exists():
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _forget_old(folder.parent)
+
+
+def _forget_old(folder: Path) -> None:
+    """Delete the graphs that were not used for longest."""
+    kept = [entry for entry in folder.iterdir() if any(entry.glob("model.*"))]
+    kept.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
+    for entry in kept[GRAPHS_KEPT:]:
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _key(path: Path, spec: ModelSpec | None, name: str) -> str:
+    """Return the name under which a graph is kept: of file, meaning and runtime."""
+    meaning = None if spec is None else spec_to_metadata(spec)
+    facts = [weights.file_sha256(path), meaning, name, GRAPH_VERSION]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]

@@ -1,0 +1,89 @@
+"""Importing packages that come with extras: named when they are missing, and kept from reporting.
+
+onnxruntime and openvino report their use to their makers. Here they are imported without that.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from types import ModuleType
+
+from hrnet_cli.errors import UsageError
+
+# Optional packages, and the extra of this package that brings each.
+EXTRAS = {
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
+    "nncf": "int8",
+}
+# Read by onnxruntime (1.29 and later report sessions from Linux and macOS) when it starts.
+ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
+# Imported by openvino and nncf, which send events with it; they do without.
+_SENDER = "openvino_telemetry"
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a package can be imported, without importing it."""
+    if package in sys.modules:
+        return sys.modules[package] is not None
+    return find_spec(package) is not None
+
+
+def check_installed(package: str, wanted_by: str) -> None:
+    """Raise UsageError that names the extra when a package is not installed.
+
+    Args:
+        package: A key of `EXTRAS`.
+        wanted_by: Who needs it, such as ``--runtime openvino``.
+    """
+    if not is_installed(package):
+        raise missing(package, wanted_by)
+
+
+def import_quietly(package: str, wanted_by: str) -> ModuleType:
+    """Return an optional package, imported so that it reports nothing.
+
+    Args:
+        package: A key of `EXTRAS`, or a module inside one.
+        wanted_by: See `check_installed`.
+
+    Raises:
+        UsageError: It is not installed, or cannot be imported.
+    """
+    try:
+        with nothing_sent():
+            return importlib.import_module(package)
+    except ImportError as error:
+        raise missing(package.split(".")[0], wanted_by) from error
+
+
+def missing(package: str, wanted_by: str) -> UsageError:
+    """Return the error that names a missing package and the command that installs it."""
+    return UsageError(
+        f"{wanted_by} needs the package {package}, which is not installed",
+        hint=f"pip install 'hrnet-cli[{EXTRAS[package]}]'",
+    )
+
+
+@contextlib.contextmanager
+def nothing_sent() -> Iterator[None]:
+    """Keep what is imported and opened in the block from reporting; all else stays as it was."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ |= ENVIRONMENT
+    hide = _SENDER not in sys.modules
+    try:
+        if hide:
+            sys.modules[_SENDER] = None  # pyright: ignore[reportArgumentType] - hides it
+        yield
+    finally:
+        if hide:
+            del sys.modules[_SENDER]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,369 @@
+"""Exported files: written when they give PyTorch's heatmaps, and run by everything that detects."""
+
+import dataclasses
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from exported_models import SPEC, lively_network, random_crops, save_checkpoint, worst
+from hrnet_cli import agreement as agreeing
+from hrnet_cli import checkpoint, exporting, model_opening
+from hrnet_cli.agreement import AGREEMENT, Agreement, check_agreement, compare
+from hrnet_cli.errors import ConfigError, ExitCode, OutputError, UsageError, WeightsError
+from hrnet_cli.estimator import ModelHints, build_estimator, find_model
+from hrnet_cli.exporting import TARGETS, ExportMaterial, ExportWish, export_model
+from hrnet_cli.model_opening import compiled_folder, open_model
+from hrnet_cli.optional_packages import is_installed
+from hrnet_cli.runtimes import RUNTIMES, TOLERANCES, Computing, RuntimeSettings
+from hrnet_cli.runtimes.exported import (
+    graph_file,
+    open_exported,
+    pick_exported_runtime,
+    read_exported,
+)
+from hrnet_cli.runtimes.torch_eager import TorchEager
+
+MATERIAL = ExportMaterial(check=lambda _spec: random_crops(6))
+CPU = Computing(device="cpu")
+
+
+def needs(target):
+    for package in RUNTIMES[TARGETS[target].runtime].packages:
+        if not is_installed(package):
+            pytest.skip(f"{package} is not installed")
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    return save_checkpoint(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return TorchEager(lively_network(), SPEC, "cpu")(random_crops(5))
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def exported(request, weights_file, tmp_path_factory):
+    """Each kind of file, exported once."""
+    needs(request.param)
+    out = tmp_path_factory.mktemp("export") / ExportWish(request.param).default_path("tiny")
+    wish = ExportWish(request.param, provenance="a test")
+    return out, export_model(weights_file, None, wish, out, MATERIAL)
+
+
+@pytest.fixture(scope="module")
+def onnx_file(weights_file, tmp_path_factory):
+    needs("onnx")
+    out = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    export_model(weights_file, None, ExportWish("onnx"), out, MATERIAL)
+    return out
+
+
+class TestFiles:
+    def test_it_gives_pytorchs_heatmaps(self, exported, expected):
+        out, agreement = exported
+        estimator = build_estimator(*find_model(str(out)), CPU)
+        assert worst(estimator.runtime(random_crops(5)), expected) < TOLERANCES["fp32"]
+        assert agreement.crops == 6
+        assert agreement.near == agreement.equal == 1
+        assert agreement.difference < TOLERANCES["fp32"]
+        assert agreement.keypoints > 20
+
+    def test_it_says_all_of_itself(self, exported, weights_file):
+        out, _ = exported
+        found = read_exported(graph_file(out))
+        assert found.spec == SPEC
+        assert found.precision == "fp32"
+        assert found.metadata["provenance"] == "a test"
+        source = json.loads(found.metadata["exported_from"])
+        assert source["file"] == weights_file.name
+        assert len(source["sha256"]) == 64
+
+    def test_nothing_else_is_left(self, exported):
+        out, _ = exported
+        assert [path.name for path in out.parent.iterdir()] == [out.name]
+        if out.is_dir():
+            assert sorted(path.suffix for path in out.iterdir()) == [".bin", ".xml"]
+
+    def test_it_is_said_what_runs(self, exported):
+        out, _ = exported
+        summary = build_estimator(*find_model(str(out)), CPU).load_summary
+        assert summary in {f"{name} fp32, an exported file" for name in RUNTIMES}
+
+    def test_an_onnx_file_runs_in_openvino_too(self, onnx_file, expected):
+        needs("openvino")
+        opened = open_model(onnx_file, None, Computing("cpu", "openvino"))
+        assert worst(opened.runtime(random_crops(5)), expected) < TOLERANCES["fp32"]
+
+    def test_half_precision(self, weights_file, tmp_path, expected):
+        needs("onnx")
+        out = tmp_path / "half.onnx"
+        export_model(weights_file, None, ExportWish("onnx", "fp16"), out, MATERIAL)
+        opened = open_model(out, None, CPU)
+        assert opened.precision == "fp16"
+        assert 1e-5 < worst(opened.runtime(random_crops(5)), expected) < TOLERANCES["fp16"]
+
+    def test_a_fixed_batch_takes_any_number_all_the_same(self, weights_file, tmp_path, expected):
+        needs("onnx")
+        out = tmp_path / "four.onnx"
+        export_model(weights_file, None, ExportWish("onnx", batch=4), out, MATERIAL)
+        runtime = open_model(out, None, CPU).runtime
+        assert runtime.fixed_batch == 4
+        assert worst(runtime(random_crops(5)), expected) < TOLERANCES["fp32"]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("target", ["onnx", "openvino"])
+    def test_eight_bits(self, weights_file, tmp_path, expected, monkeypatch, target):
+        # An untrained network loses its peaks; that its heatmaps still resemble tells of the rest.
+        monkeypatch.setitem(agreeing.AGREEMENT, "int8", 0.0)
+        material = dataclasses.replace(MATERIAL, calibration=lambda _spec: random_crops(8))
+        out = tmp_path / ExportWish(target, "int8").default_path("tiny")
+        export_model(weights_file, None, ExportWish(target, "int8"), out, material)
+        opened = open_model(out, None, CPU)
+        assert opened.precision == "int8"
+        assert opened.spec == SPEC
+        assert 1e-3 < worst(opened.runtime(random_crops(5)), expected) < 0.5
+
+
+class TestComparison:
+    def test_a_file_that_gives_other_keypoints_is_not_written(
+        self, weights_file, tmp_path, monkeypatch
+    ):
+        needs("onnx")
+        real = exporting.trace
+
+        def other_network(network, spec):
+            graph = real(network, spec)
+            *first, last = graph.operations
+            return dataclasses.replace(
+                graph, operations=(*first, dataclasses.replace(last, weight=-last.weight))
+            )
+
+        monkeypatch.setattr(exporting, "trace", other_network)
+        out = tmp_path / "tiny.onnx"
+        out.write_bytes(b"the old one")
+        with pytest.raises(WeightsError) as caught:
+            export_model(weights_file, None, ExportWish("onnx"), out, MATERIAL, overwrite=True)
+        assert caught.value.message.startswith(
+            "'tiny' for onnx in fp32 is not the network it was made of, on 6 crops: largest"
+            " difference "
+        )
+        assert caught.value.message.endswith(
+            "expected at most 0.0001 of the peak and at least 100% within one heatmap pixel;"
+            " nothing was written"
+        )
+        assert caught.value.exit_code == ExitCode.WEIGHTS
+        assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
+        assert out.read_bytes() == b"the old one"
+
+    def test_it_counts_peaks_that_moved(self):
+        heatmaps = np.zeros((2, 17, 16, 8), np.float32)
+        heatmaps[..., 5, 3] = 1.0
+        heatmaps[0, 0, 5, 3] = 0.1  # not sure of it: does not count
+        moved = heatmaps.copy()
+        moved[0, 1] = np.roll(moved[0, 1], 1, axis=0)
+        moved[1, :2] = np.roll(moved[1, :2], 2, axis=1)
+        moved[0, 0] = np.roll(moved[0, 0], 4, axis=0)
+        found = compare(lambda _: heatmaps, lambda _: moved, SPEC, random_crops(2))
+        assert found.keypoints == 33
+        assert found.equal == pytest.approx(30 / 33)
+        assert found.near == pytest.approx(31 / 33)
+        assert found.difference == 1.0
+
+    @pytest.mark.parametrize(
+        ("precision", "changes", "fine"),
+        [
+            ("fp32", {}, True),
+            ("fp32", {"difference": 2e-4}, False),
+            ("fp32", {"near": 0.999}, False),
+            ("fp32", {"difference": float("nan")}, False),
+            ("bf16", {"difference": 0.04, "near": 0.985}, True),
+            ("int8", {"difference": 0.3, "near": 0.91}, True),
+            ("int8", {"difference": 0.3, "near": 0.89}, False),
+            ("int8", {"ap": (0.700, 0.691)}, True),
+            ("int8", {"ap": (0.700, 0.689)}, False),
+            ("fp32", {"ap": (0.7000, 0.6994)}, False),
+        ],
+    )
+    def test_what_each_precision_allows(self, precision, changes, fine):
+        agreement = Agreement(8, 1e-6, 100, 1.0, 1.0, 0.0)
+        agreement = dataclasses.replace(agreement, **changes)
+        if fine:
+            check_agreement(agreement, precision, "it")
+        else:
+            with pytest.raises(WeightsError, match=r"it in .* is not the network it was made of"):
+                check_agreement(agreement, precision, "it")
+        assert set(AGREEMENT) == set(TOLERANCES)
+
+
+class TestRefused:
+    def test_a_precision_the_target_has_not(self):
+        with pytest.raises(UsageError) as caught:
+            ExportWish("onnx", "bf16")
+        assert caught.value.message == "--precision is bf16, but --to onnx writes fp32, fp16, int8"
+
+    def test_eight_bits_without_photos(self, weights_file, tmp_path):
+        wish = ExportWish("openvino", "int8")
+        with pytest.raises(UsageError, match="--precision int8 needs photos") as caught:
+            export_model(weights_file, None, wish, tmp_path / "out", MATERIAL)
+        assert caught.value.hint.startswith("--calibrate FOLDER")
+
+    def test_places_that_hold_something_else(self, weights_file, tmp_path):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "thesis.txt").touch()
+        (tmp_path / "file").touch()
+        (tmp_path / "a.onnx").mkdir()
+        for target, name, message in (
+            ("openvino", "folder", "is a folder of something else, expected a folder with one"),
+            ("openvino", "file", "is a file, expected a folder with one export to replace"),
+            ("onnx", "a.onnx", "is a folder of something else, expected a file to replace"),
+        ):
+            with pytest.raises(OutputError, match=message):
+                export_model(
+                    weights_file,
+                    None,
+                    ExportWish(target),
+                    tmp_path / name,
+                    MATERIAL,
+                    overwrite=True,
+                )
+        assert (tmp_path / "folder" / "thesis.txt").exists()
+        taken = tmp_path / "taken.onnx"
+        taken.touch()
+        with pytest.raises(OutputError, match=r"taken\.onnx' would be overwritten") as caught:
+            export_model(weights_file, None, ExportWish("onnx"), taken, MATERIAL)
+        assert caught.value.exit_code == ExitCode.OUTPUT
+
+    def test_a_name_that_would_not_be_known_again(self, weights_file, tmp_path):
+        with pytest.raises(UsageError) as caught:
+            export_model(weights_file, None, ExportWish("onnx"), tmp_path / "model", MATERIAL)
+        assert caught.value.message == f"'{tmp_path / 'model'}' does not end in .onnx"
+        assert caught.value.hint == f"--out {tmp_path / 'model.onnx'}"
+
+    def test_a_folder_that_cannot_be_written(self, weights_file, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(OutputError, match=r"tiny\.onnx: cannot be written: Not a directory"):
+            export_model(
+                weights_file, None, ExportWish("onnx"), tmp_path / "file" / "tiny.onnx", MATERIAL
+            )
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("a.onnx", b"", "does not say what its network expects and means"),
+            ("a.onnx", b"<html>404</html>", "is damaged or no ONNX file"),
+            ("a.onnx", b"\x80" * 20, "is damaged or no ONNX file: a number of more than ten bytes"),
+            ("a.onnx", b"\x72\x7f\x00", "is damaged or no ONNX file: no field of a protocol buf"),
+            ("a.xml", b"<net>", "is damaged or no OpenVINO graph"),
+            ("a.xml", b"<net/>", "does not say what its network expects and means"),
+            ("a.torchscript", b"PK", "is damaged or no TorchScript file"),
+        ],
+    )
+    def test_files_that_are_no_exports(self, tmp_path, name, content, message):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(WeightsError) as caught:
+            read_exported(path)
+        assert caught.value.message.startswith(f"{path}: {message}")
+        assert "\n" not in caught.value.message
+        assert (
+            caught.value.hint.startswith("hrnet export") or "export it again" in caught.value.hint
+        )
+
+    def test_a_cut_graph(self, onnx_file, tmp_path):
+        path = tmp_path / "cut.onnx"
+        path.write_bytes(onnx_file.read_bytes()[:-2000])
+        with pytest.raises(WeightsError, match=r"cut\.onnx: "):
+            open_model(path, None, CPU)
+
+    def test_another_network_than_it_says(self, onnx_file):
+        found = read_exported(onnx_file)
+        other = dataclasses.replace(found.spec, input_hw=(96, 32))
+        with pytest.raises(WeightsError, match=r"expected crops of \[96, 32, 3\] and 17 heatmaps"):
+            open_exported(dataclasses.replace(found, spec=other), "onnx", RuntimeSettings(), None)
+
+    def test_runtime_and_precision_that_do_not_go_with_the_file(self, onnx_file):
+        found = read_exported(onnx_file)
+        with pytest.raises(UsageError) as caught:
+            pick_exported_runtime(found, "torch", RuntimeSettings())
+        assert caught.value.message == (
+            "--runtime is torch, but 'tiny.onnx' runs in onnx or openvino"
+        )
+        with pytest.raises(UsageError) as caught:
+            pick_exported_runtime(found, "auto", RuntimeSettings(precision="int8"))
+        assert caught.value.message == ("--precision is int8, but 'tiny.onnx' was exported in fp32")
+        bf16 = RuntimeSettings(precision="bf16")
+        assert pick_exported_runtime(found, "openvino", bf16) == "openvino"
+
+    def test_hints_for_a_file_that_says_all(self, onnx_file):
+        with pytest.raises(ConfigError, match="is an exported model, which says all of itself"):
+            find_model(str(onnx_file), hints=ModelHints(codec="udp"))
+
+
+class TestGraphsOfCheckpoints:
+    @pytest.fixture(autouse=True)
+    def _empty_cache(self, tmp_path, monkeypatch):
+        needs("onnx")
+        monkeypatch.setenv("HRNET_HOME", str(tmp_path / "home"))
+
+    def open(self, path, spec=None):
+        return open_model(path, spec, Computing("cpu", "onnx"))
+
+    def graphs(self):
+        return sorted(compiled_folder().glob("*/model.onnx"))
+
+    def test_the_second_run_needs_no_torch(self, weights_file, monkeypatch, expected):
+        first = self.open(weights_file)
+        monkeypatch.setattr(checkpoint, "load_model", None)
+        second = self.open(weights_file)
+        assert second.spec == first.spec == SPEC
+        assert second.summary == first.summary
+        assert first.summary.startswith("onnx fp32, loaded 1754 of 1754 tensors")
+        assert worst(second.runtime(random_crops(5)), expected) < TOLERANCES["fp32"]
+        assert len(self.graphs()) == 1
+        assert [path.name for path in compiled_folder().glob(".*")] == []
+
+    def test_it_keeps_the_name_it_was_asked_for_by(self, weights_file, tmp_path):
+        self.open(weights_file)
+        copy = shutil.copy(weights_file, tmp_path / "other.safetensors")
+        assert self.open(copy).spec.name == "other"
+        assert len(self.graphs()) == 1
+
+    def test_another_meaning_is_another_graph(self, weights_file):
+        self.open(weights_file)
+        wide = dataclasses.replace(SPEC, codec="udp", width=0, name="mine")
+        opened = self.open(weights_file, wide)
+        assert (opened.spec.codec, opened.spec.width, opened.spec.name) == ("udp", 4, "mine")
+        assert len(self.graphs()) == 2
+
+    def test_a_damaged_graph_is_made_anew(self, weights_file, caplog):
+        self.open(weights_file)
+        (graph,) = self.graphs()
+        whole = graph.read_bytes()
+        graph.write_bytes(whole[: len(whole) // 2])
+        self.open(weights_file)
+        assert "cannot be used and is made anew" in caplog.text
+        assert graph.read_bytes() == whole
+
+    def test_a_cache_that_cannot_be_written_costs_nothing_else(
+        self, weights_file, tmp_path, caplog, expected
+    ):
+        (tmp_path / "home").write_text("a file where the folder should be")
+        opened = self.open(weights_file)
+        assert worst(opened.runtime(random_crops(5)), expected) < TOLERANCES["fp32"]
+        assert "cannot be kept" in caplog.text
+
+    def test_the_oldest_go(self, tmp_path):
+        for number in range(10):
+            entry = compiled_folder() / f"{number}"
+            entry.mkdir(parents=True)
+            (entry / "model.xml").touch()
+            os.utime(entry, (number, number))
+        (compiled_folder() / "blob").touch()
+        model_opening._forget_old(compiled_folder())
+        names = sorted(path.name for path in compiled_folder().iterdir())
+        assert names == [*map(str, range(2, 10)), "blob"]

@@ -1,0 +1,79 @@
+"""A run with exported files imports neither torch nor ultralytics, and finds the same people."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from exported_models import save_checkpoint, save_yolo
+from hrnet_cli.exporting import ExportMaterial, ExportWish, export_model
+from hrnet_cli.model_crops import PARTS, installed_photos, photo_crops
+
+HEAVY = {"torch", "torchvision", "ultralytics", "matplotlib", "pycocotools", "onnx"}
+PROGRAM = """
+import json, sys
+from hrnet_cli.cli import app
+try:
+    sys.exit(app(sys.argv[1:], standalone_mode=False))
+finally:
+    modules = sorted({name.split(".")[0] for name in sys.modules})
+    print("MODULES" + json.dumps(modules))
+"""
+
+
+def detect(*arguments, folder):
+    """Return the modules that a run imported, what it said, and its records."""
+    words = ["detect", "photo.png", *map(str, arguments), "--out", "out", "--overwrite"]
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    modules = set(json.loads(result.stdout.partition("MODULES")[2]))
+    lines = (folder / "out" / "poses.jsonl").read_text().splitlines()
+    return modules, result.stderr, [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A photo, a checkpoint, its exports and an exported detector."""
+    folder = tmp_path_factory.mktemp("run")
+    checkpoint = save_checkpoint(folder / "tiny.safetensors")
+    material = ExportMaterial(lambda spec: photo_crops(installed_photos()[:1], spec, 2, PARTS))
+    for target in ("onnx", "openvino"):
+        pytest.importorskip({"onnx": "onnxruntime"}.get(target, target))
+        out = folder / ExportWish(target).default_path("tiny")
+        export_model(checkpoint, None, ExportWish(target), out, material)
+    save_yolo(folder / "detector.onnx")
+    with Image.open(installed_photos()[0]) as photo:
+        photo.convert("RGB").resize((96, 128)).save(folder / "photo.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "engine"), [("tiny.onnx", "onnxruntime"), ("tiny_openvino", "openvino")]
+)
+def test_exported_models_need_no_torch(folder, model, engine):
+    detector = ("--detector", "detector.onnx", "--max-people", 2, "--person-threshold", 0)
+    modules, said, records = detect("--model", model, *detector, folder=folder)
+    assert not modules & HEAVY
+    assert engine in modules
+    name = {"onnxruntime": "onnx"}.get(engine, engine)
+    assert f"model tiny: 17 keypoints (coco17), input 64x32, {name} fp32, an exported file" in said
+    assert len(records[0]["people"]) == 2
+
+
+def test_a_checkpoint_needs_torch_once(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HRNET_HOME", str(tmp_path))
+    run = ("--model", "tiny.safetensors", "--detector", "whole-image", "--runtime", "openvino")
+    first, _, made = detect(*run, folder=folder)
+    second, said, found = detect(*run, folder=folder)
+    assert "torch" in first
+    assert not second & HEAVY
+    assert "openvino fp32, loaded 1754 of 1754 tensors" in said
+    assert found == made

@@ -1,0 +1,240 @@
+"""What a broken run leaves to go on with: kept whole, checked, locked, and gone in the end."""
+
+import shutil
+from dataclasses import fields
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fakes import SpotNetwork, make_spec
+from hrnet_cli import streaming
+from hrnet_cli.cli.detect_options import DetectOptions
+from hrnet_cli.cli.detect_videos import _settings, is_done
+from hrnet_cli.cli.video_options import VideoOptions
+from hrnet_cli.detectors.whole_image import WholeImageDetector
+from hrnet_cli.errors import OutputError
+from hrnet_cli.estimator import PoseEstimator
+from hrnet_cli.resuming import ResumeFolder, resume_folder
+from hrnet_cli.sinks import RunInfo
+from hrnet_cli.sources import Damage, VideoInfo
+from hrnet_cli.sources.plan import Video
+from hrnet_cli.streaming import Finders, Following
+from hrnet_cli.structures import Frame
+from hrnet_cli.video_job import process_video
+from hrnet_cli.video_task import Drawing, VideoResult, VideoTask, Watch
+
+SIZE_WH = (32, 24)
+SETTINGS = {"--smooth": "none", "picture size": [32, 24]}
+
+
+class Pictures:
+    """A source of black frames; a live one does not start anew."""
+
+    source = "fake"
+
+    def __init__(self, frames, *, live=False):
+        self.info = VideoInfo(SIZE_WH, Fraction(1, 25), live=live)
+        self.damage = Damage()
+        self.closed = False
+        self._frames = frames
+
+    def frames(self, *, skip=0):
+        image = np.zeros((SIZE_WH[1], SIZE_WH[0], 3), np.uint8)
+        for number in range(0 if self.info.live else skip, self._frames):
+            yield Frame(
+                image, "fake", "fake", number, number / 25, pts=number, time_base=Fraction(1, 25)
+            )
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def _short_segments(monkeypatch):
+    monkeypatch.setattr("hrnet_cli.sinks.video_file.SEGMENT_FRAMES", 10)
+    monkeypatch.setattr(streaming, "SEGMENT_FRAMES", 10)
+    monkeypatch.setattr(streaming, "CHUNK_FRAMES", (5, 1))
+
+
+def work(target, source, watch=None, **fields):
+    """Run one video with a network that sees nothing in the black pictures; return the result."""
+    spec = make_spec(input_hw=(32, 32))
+    finders = Finders(WholeImageDetector(), PoseEstimator(SpotNetwork(spec), spec))
+    usual = {"formats": ("jsonl",), "settings": SETTINGS, "following": Following()}
+    info = RunInfo("fake", "whole-image", 0.2)
+    task = VideoTask(source=source, target=target, info=info, **(usual | fields))
+    result = VideoResult()
+    process_video(task, finders, watch or Watch(), result)
+    return result
+
+
+def stop_at(number):
+    """Return a watch that asks to stop at a frame."""
+    stop = []
+
+    def on_frame(seen, _picture):
+        stop.extend([True] * (seen.number >= number))
+        return True
+
+    return Watch(on_frame, lambda: bool(stop))
+
+
+def lines_in(path):
+    return path.read_text().count("\n")
+
+
+def looks_done(target):
+    options = SimpleNamespace(
+        folder=target.parent, formats=("jsonl",), parts=(), video=VideoOptions(resume=True)
+    )
+    return is_done(Video("fake", target.name), options)
+
+
+def test_a_run_stopped_before_its_first_mark_does_not_look_done(tmp_path):
+    target = tmp_path / "clip"
+    assert not looks_done(target)
+    assert not work(target, Pictures(60), stop_at(1)).complete
+    assert 0 < lines_in(tmp_path / "clip.jsonl") < 10
+    assert not looks_done(target)
+    result = work(target, Pictures(60), resume=True)
+    assert (result.frames, result.complete) == (60, True)
+    assert lines_in(tmp_path / "clip.jsonl") == 60
+    assert looks_done(target)
+    assert not resume_folder(target).exists()
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    folder = ResumeFolder(tmp_path / "clip")
+    assert folder.load(SETTINGS) is None
+    state = {"memory": {"frames": 100, "tracker": [0.1 + 0.2, 1e-300]}, "bytes": {"jsonl": 7}}
+    folder.save(SETTINGS, {"memory": None})
+    folder.save(SETTINGS, state)
+    assert folder.load(SETTINGS) == state
+    assert sorted(path.name for path in folder.path.iterdir()) == ["lock", "state.json"]
+    # Tuples are lists in JSON; that is no other setting.
+    assert folder.load(SETTINGS | {"picture size": (32, 24)}) == state
+    folder.release()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (SETTINGS | {"--smooth": "median"}, "--smooth was 'none' and is 'median'"),
+        (SETTINGS | {"--every": 2}, "--every was None and is 2"),
+        ({"--smooth": "none"}, r"picture size was \[32, 24\] and is None"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path, settings, words):
+    folder = ResumeFolder(tmp_path / "clip")
+    folder.save(SETTINGS, {})
+    with pytest.raises(OutputError, match=words) as caught:
+        folder.load(settings)
+    assert "--overwrite" in caught.value.hint
+    folder.release()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"version":1,"settings":{}}', "\xff"])
+def test_a_damaged_state_is_refused(tmp_path, text):
+    folder = ResumeFolder(tmp_path / "clip")
+    (folder.path / "state.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(OutputError, match=r"state\.json' is damaged"):
+        folder.load(SETTINGS)
+    folder.release()
+
+
+def test_a_state_of_another_version_is_refused(tmp_path):
+    folder = ResumeFolder(tmp_path / "clip")
+    (folder.path / "state.json").write_text('{"version":0,"settings":{},"state":{}}')
+    with pytest.raises(OutputError, match="its state has version 0, expected 1"):
+        folder.load({})
+    folder.release()
+
+
+def test_a_failed_save_keeps_the_state_before(tmp_path):
+    folder = ResumeFolder(tmp_path / "clip")
+    folder.save(SETTINGS, {"people": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        folder.save(SETTINGS, {"people": float("nan")})
+    assert folder.load(SETTINGS) == {"people": 1}
+    folder.release()
+
+
+def test_one_run_at_a_time(tmp_path):
+    first = ResumeFolder(tmp_path / "clip")
+    with pytest.raises(OutputError, match=r"clip' is being written by another run of hrnet"):
+        ResumeFolder(tmp_path / "clip")
+    first.release()
+    assert not first.path.exists()
+    second = ResumeFolder(tmp_path / "clip")
+    second.save(SETTINGS, {})
+    second.release()
+    assert (second.path / "state.json").exists()
+
+
+def test_clearing_and_removing_leave_nothing(tmp_path):
+    folder = ResumeFolder(tmp_path / "clip")
+    folder.save(SETTINGS, {})
+    folder.parts.mkdir()
+    (folder.parts / "piece.mp4").touch()
+    folder.records.touch()
+    folder.clear()
+    assert [path.name for path in folder.path.iterdir()] == ["lock"]
+    folder.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_while_the_folder_is_removed_leaves_the_video_done(tmp_path, monkeypatch):
+    folder = ResumeFolder(tmp_path / "clip")
+    folder.save(SETTINGS, {"done": True})
+    folder.parts.mkdir()
+    (folder.parts / "piece.mp4").touch()
+
+    def killed(_path, **_options):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(MemoryError):
+            folder.remove()
+    # Had the state stayed without the pieces, the video could not be gone on with.
+    assert not (folder.path / "state.json").exists()
+    folder.release()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="cannot write"):
+        ResumeFolder(tmp_path / "out" / "clip")
+
+
+def test_a_drawing_stopped_at_its_beginning_goes_on(tmp_path):
+    drawing = Drawing(("boxes",))
+    target = tmp_path / "clip"
+    work(target, Pictures(24), stop_at(1), drawing=drawing)
+    result = work(target, Pictures(24), drawing=drawing, resume=True)
+    assert (result.frames, result.complete, result.warnings) == (24, True, [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.jsonl", "clip.mp4"]
+
+
+# What names sources and outputs, says how much is said, or is settled by the model and its hash.
+HARMLESS = {
+    *("sources", "out", "recursive", "max_pixels", "overwrite", "append", "strict", "offline"),
+    *("dry_run", "show_stages", "json", "quiet", "model", "detector", "device", "threads"),
+    *("resume", "jobs", "shard", "show"),
+}
+
+
+def test_every_option_that_changes_results_is_remembered():
+    names = {field.name for field in fields(DetectOptions)} - {"video"}
+    options = SimpleNamespace(**dict.fromkeys(names), video=VideoOptions())
+    spec = make_spec()
+    finders = Finders(WholeImageDetector(), PoseEstimator(SpotNetwork(spec), spec))
+    video = Video("clip.mp4", "clip")
+    kept = _settings(video, Pictures(1), options, finders, "hash")
+    wanted = (names | {field.name for field in fields(VideoOptions)}) - HARMLESS
+    shown = {"class_name": "class", "input_size": "input"}
+    keys = {f"--{shown.get(name, name).replace('_', '-')}" for name in wanted}
+    lacking = sorted(keys - kept.keys())
+    assert lacking == []
