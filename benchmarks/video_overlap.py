@@ -150,23 +150,21 @@ def plain(
     clip: Path, frames: int, detector: SameBoxes, estimator: PoseEstimator, out: Path
 ) -> tuple[list[Poses], float]:
     """Work through the clip frame by frame and person by person; return poses and seconds."""
+    estimator.clock = StageClock()
     poses: list[Poses] = []
     start = time.perf_counter()
+    source = open_video(str(clip), clip, clip.name, Span(max_frames=frames))
     with (
-        av.open(str(clip)) as source,
         av.open(str(out / "plain.mp4"), "w") as target,
         (out / "plain.jsonl").open("w") as records,
     ):
-        stream = source.streams.video[0]
-        drawn = target.add_stream(
-            "libx264", rate=stream.average_rate, options={"preset": "veryfast", "crf": "20"}
-        )
-        drawn.width, drawn.height, drawn.pix_fmt = stream.width, stream.height, "yuv420p"
-        for number, decoded in enumerate(source.decode(stream)):
-            if number == frames:
-                break
-            image_HW3 = decoded.to_ndarray(format="rgb24")
-            (boxes,) = detector([Frame(image_HW3, "")])
+        options = {"preset": "veryfast", "crf": "20", "bf": "0", "threads": "4"}
+        drawn = target.add_stream("libx264", rate=source.info.rate, options=options)
+        drawn.width, drawn.height = source.info.size_wh
+        drawn.pix_fmt = "yuv420p"
+        for number, frame in enumerate(source.frames()):
+            image_HW3 = frame.image_HW3
+            (boxes,) = detector([frame])
             people = [estimator(image_HW3, boxes[[n]]) for n in range(len(boxes))]
             found = _together(people, boxes)
             poses.append(found)
@@ -191,9 +189,14 @@ def _together(people: list[Poses], boxes: Boxes) -> Poses:
 def difference(ours: list[Poses], theirs: list[Poses]) -> float:
     """Return the largest difference of a coordinate, in pixels."""
     return max(
-        float(np.abs(np.sort(one.keypoints_NK2, 0) - np.sort(other.keypoints_NK2, 0)).max())
+        float(np.abs(_ordered(one) - _ordered(other)).max())
         for one, other in zip(ours, theirs, strict=True)
     )
+
+
+def _ordered(poses: Poses) -> np.ndarray:
+    """Return the keypoints of the people from left to right; the tracker has its own order."""
+    return poses.keypoints_NK2[np.argsort(poses.boxes.xyxy_N4[:, 0])]
 
 
 def main() -> None:
