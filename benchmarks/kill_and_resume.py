@@ -46,7 +46,7 @@ from hrnet_cli.sinks import video_file
 SIZE_WH = (320, 240)
 RATE = 25
 PEOPLE = 4
-LOOK_S = 0.002
+LOOK_S = 0.005
 AGAIN = 0.5  # how often a resumed run is killed as well
 
 
@@ -299,6 +299,7 @@ class Bench:
             if Path(out, "clip.resume").exists() or names(out) != names(whole):
                 self._start(case, out, resume=True).must_end_well()
             self._compare(whole, out, tally)
+            print(f"{out}: {tally}", file=sys.stderr, flush=True)
         return tally
 
     def _folder(self) -> Path:
@@ -366,11 +367,12 @@ def report(case: Case, tally: Tally, frames: int) -> str:
 
 def main() -> None:
     """Kill, resume, compare, and print a markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Kill video runs and resume them.")
     parser.add_argument("--frames", type=int, default=450)
     parser.add_argument("--starter-frames", type=int, default=230)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--segment", type=int, default=video_file.SEGMENT_FRAMES)
+    parser.add_argument("--case", type=int, action="append", help="only this one, from 0 on")
     options = parser.parse_args()
     video_file.SEGMENT_FRAMES = streaming.SEGMENT_FRAMES = options.segment
     torch.set_num_threads(1)
@@ -384,7 +386,7 @@ def main() -> None:
             flush=True,
         )
         start, bad = time.perf_counter(), 0
-        for case in CASES:
+        for case in [CASES[number] for number in options.case or range(len(CASES))]:
             tally = bench.run(case)
             bad += 2 * len(tally.killed_at) - tally.records - tally.video + tally.leftovers
             frames = options.starter_frames if case.starter else options.frames

@@ -21,7 +21,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +105,7 @@ class SameBoxes:
     def __init__(self, xyxy_N4: np.ndarray) -> None:
         self.boxes = Boxes(xyxy_N4, np.full(len(xyxy_N4), 0.9))
 
-    def __call__(self, frames: list[Frame]) -> list[Boxes]:
+    def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
         """Return them."""
         return [self.boxes for _ in frames]
 
@@ -165,7 +165,7 @@ def plain(
         for number, frame in enumerate(source.frames()):
             image_HW3 = frame.image_HW3
             (boxes,) = detector([frame])
-            people = [estimator(image_HW3, boxes[[n]]) for n in range(len(boxes))]
+            people = [estimator(image_HW3, boxes[n : n + 1]) for n in range(len(boxes))]
             found = _together(people, boxes)
             poses.append(found)
             record = {"frame": number, "keypoints": found.keypoints_NK2.tolist()}
@@ -201,7 +201,7 @@ def _ordered(poses: Poses) -> np.ndarray:
 
 def main() -> None:
     """Measure both in turn and print markdown tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="How far the stages of a video overlap.")
     parser.add_argument("clip", type=Path)
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--people", type=int, default=3)
