@@ -46,6 +46,7 @@ class ZeroNetwork:
         self._shape = (len(spec.schema), height // 4, width // 4)
 
     def __call__(self, crops_BHW3: np.ndarray) -> np.ndarray:
+        """Return zeros."""
         return np.zeros((len(crops_BHW3), *self._shape), np.float32)
 
 
@@ -89,7 +90,7 @@ def task(clip: Path, out: Path) -> VideoTask:
 
 def main() -> None:
     """Work through the clip and print a markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Memory of a long video.")
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--fake-network", action="store_true")
     options = parser.parse_args()

@@ -24,6 +24,9 @@ from hrnet_cli.tracking import Tracker, TrackerSettings
 # SEGMENT_FRAMES, so that a chunk ends where a segment does. 20 frames are less than a second.
 CHUNK_FRAMES = (20, 10, 5, 4, 2, 1)
 CHUNK_PIXELS = 64_000_000
+# On a processor a network gains little from larger batches, and a chunk takes seconds: while the
+# first is read and the last is drawn nothing overlaps, and a request to stop waits for its end.
+SHARED_FRAMES = 5
 # Chunks whose boxes are found ahead of the network, where they do not share a processor.
 CHUNKS_AHEAD = 2
 
@@ -155,9 +158,16 @@ def find_poses(
         yield Seen(frame, followed, memory.frames, memory.state() if marked else None)
 
 
-def chunk_frames(pixels: int) -> int:
-    """Return how many frames of so many pixels each are handled together."""
-    return next(count for count in CHUNK_FRAMES if count * pixels <= CHUNK_PIXELS or count == 1)
+def chunk_frames(pixels: int, *, apart: bool = True) -> int:
+    """Return how many frames of so many pixels each are handled together.
+
+    Args:
+        pixels: Of one frame.
+        apart: See `Finders`.
+    """
+    most = CHUNK_FRAMES[0] if apart else SHARED_FRAMES
+    counts = (count for count in CHUNK_FRAMES if count <= most)
+    return next(count for count in counts if count * pixels <= CHUNK_PIXELS or count == 1)
 
 
 _Found = Iterator[tuple[Frame, Poses, bool]]

@@ -183,7 +183,8 @@ class _Job:
         source, info = self.task.source, self.task.source.info
         width, height = info.size_wh
         # A live picture is looked at when it comes.
-        chunk = 1 if info.live else chunk_frames(width * height)
+        apart = self._finders.apart
+        chunk = 1 if info.live else chunk_frames(width * height, apart=apart)
         frames = clocked(source.frames(skip=memory.frames), self._clock, "read")
         ahead = stack.enter_context(Ahead(frames, chunk, "read"))
         found = find_poses(ahead, self._finders, memory, chunk=chunk)

@@ -40,6 +40,7 @@ def _short_segments(monkeypatch):
     monkeypatch.setattr(video_file, "SEGMENT_FRAMES", SEGMENT)
     monkeypatch.setattr(streaming, "SEGMENT_FRAMES", SEGMENT)
     monkeypatch.setattr(streaming, "CHUNK_FRAMES", (10, 5, 2, 1))
+    monkeypatch.setattr(streaming, "SHARED_FRAMES", 10)
 
 
 def spot_at(number):
@@ -412,3 +413,4 @@ def test_chunks_divide_segments(pixels, frames, monkeypatch):
     monkeypatch.undo()
     assert chunk_frames(pixels) == frames
     assert streaming.SEGMENT_FRAMES % frames == 0
+    assert chunk_frames(pixels, apart=False) == min(frames, 5)

@@ -220,7 +220,7 @@ def _stream(
 ) -> None:
     """Write records to standard output as they are known, and nothing else."""
     width, height = source.info.size_wh
-    chunk = 1 if source.info.live else chunk_frames(width * height)
+    chunk = 1 if source.info.live else chunk_frames(width * height, apart=finders.apart)
     memory = Memory(_following(options))
     sink = open_stream(options.formats[0], sys.stdout.buffer, _info(options, finders))
     with ExitStack() as stack:
