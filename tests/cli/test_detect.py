@@ -140,7 +140,7 @@ def test_the_starter_model_writes_a_record_and_a_picture_and_says_where(hrnet):
     )  # fmt: skip
     first, last = result.stderr.splitlines()
     assert re.fullmatch(
-        r"model starter: 17 keypoints \(coco17\), input 128x96,"
+        r"model starter: 17 keypoints \(coco17\), input 128x96, \w+ fp32,"
         r" loaded \d+ of \d+ tensors \(official names\)",
         first,
     )
@@ -694,11 +694,11 @@ def test_a_missing_file_is_counted_and_the_rest_goes_on(hrnet):
     ("source", "message"),
     [
         ("gone.jpg", "'gone.jpg' does not exist"),
-        ("empty", "folder 'empty' holds no photos"),
+        ("empty", "folder 'empty' holds no photos or videos"),
         ("*.jpg", "no file matches '*.jpg'"),
         ("@gone.txt", "list 'gone.txt' cannot be read: No such file or directory"),
-        ("clip.mp4", "'clip.mp4' is a video, which this version does not read"),
-        ("camera:0", "'camera:0' is a camera or a stream"),
+        ("clip.mp4", "video 'clip.mp4' is empty"),
+        ("camera:73", "camera 'camera:73' cannot be opened"),
     ],
 )
 def test_sources_without_photos_end_the_run(hrnet, source, message):
@@ -712,7 +712,7 @@ def test_sources_without_photos_end_the_run(hrnet, source, message):
 
 def test_an_empty_list_is_an_error(hrnet):
     result = hrnet("-", input_="\n", code=ExitCode.INPUT)
-    assert errors_of(result) == ["error: no photos were named"]
+    assert errors_of(result) == ["error: no photos or videos were named"]
 
 
 def test_unknown_suffixes_are_named_and_counted_and_no_error(hrnet):
@@ -721,7 +721,7 @@ def test_unknown_suffixes_are_named_and_counted_and_no_error(hrnet):
         Path(f"set/{number}.txt").touch()
     result = hrnet("set")
     assert result.stderr.splitlines()[0] == (
-        "skipped 7 files that are no photos:"
+        "skipped 7 files that are no photos or videos:"
         " set/0.txt, set/1.txt, set/2.txt, set/3.txt, set/4.txt and 2 more"
     )
 
