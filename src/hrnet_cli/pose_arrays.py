@@ -11,19 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from hrnet_cli.angles import ANGLES, joint_angles
 from hrnet_cli.schema import KeypointSchema
 from hrnet_cli.structures import Frame, Poses
 
-# Each angle lies at the middle one of three keypoints; a bend is 0 where they are in line, an
-# opening is 0 where the two limbs lie side by side.
-_BENDS = {
-    "elbow_flexion": ("shoulder", "elbow", "wrist"),
-    "hip_flexion": ("shoulder", "hip", "knee"),
-    "knee_flexion": ("hip", "knee", "ankle"),
-}
-_OPENINGS = {"shoulder_elevation": ("hip", "shoulder", "elbow")}
-_SIDES = ("left", "right")
-ANGLES = tuple(f"{side}_{name}" for name in (*_BENDS, *_OPENINGS) for side in _SIDES)
 # Coordinates are kept as 16-bit numbers in steps of this part of the picture's longer side, finer
 # than the small video beside them and reaching four pictures to each side.
 STEPS = 8192
@@ -85,43 +76,6 @@ class PoseArrays:
     def people_counts(self) -> np.ndarray:
         """Return the number of people in each frame."""
         return np.bincount(self.frames_R, minlength=len(self.times_F))
-
-
-def joint_angles(
-    keypoints_K2: np.ndarray, scores_K: np.ndarray, schema: KeypointSchema, *, threshold: float
-) -> np.ndarray:
-    """Return all `ANGLES` in degrees, as seen in the picture.
-
-    Args:
-        keypoints_K2: (..., K, 2) x right and y down, any unit.
-        scores_K: (..., K) keypoint scores.
-        schema: What the keypoints are called.
-        threshold: Keypoints with a lower score are not used.
-
-    Returns:
-        (..., A) float64, one for each of `ANGLES`, 0 to 180; NaN where a keypoint is missing, lies
-        on its neighbour, is below the threshold, or is not part of the schema.
-    """
-    points = np.array(keypoints_K2, np.float64)
-    points[~(np.asarray(scores_K) >= threshold)] = np.nan
-    nowhere = np.full(points.shape[:-2], np.nan)
-    columns: list[np.ndarray] = []
-    for name, parts in (_BENDS | _OPENINGS).items():
-        for side in _SIDES:
-            names = [f"{side}_{part}" for part in parts]
-            if not all(name in schema.index for name in names):
-                columns.append(nowhere)
-                continue
-            first, joint, last = (points[..., schema.index[name], :] for name in names)
-            inner = _between(first - joint, last - joint)
-            columns.append(180 - inner if name in _BENDS else inner)
-    return np.stack(columns, axis=-1)
-
-
-def _between(a_2: np.ndarray, b_2: np.ndarray) -> np.ndarray:
-    cross = np.abs(a_2[..., 0] * b_2[..., 1] - a_2[..., 1] * b_2[..., 0])
-    dot = (a_2 * b_2).sum(axis=-1)
-    return np.where((cross > 0) | (dot != 0), np.degrees(np.arctan2(cross, dot)), np.nan)
 
 
 def collect(records: Sequence[tuple[Frame, Poses]], *, threshold: float) -> PoseArrays:

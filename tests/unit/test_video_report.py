@@ -2,7 +2,6 @@ import base64
 import hashlib
 import io
 import json
-import math
 import re
 import shutil
 import subprocess
@@ -18,9 +17,10 @@ import pytest
 
 from builders import make_frame, make_poses
 from hrnet_cli import page, pose_arrays, structures, video_proxy
+from hrnet_cli.angles import joint_angles
 from hrnet_cli.draw import DrawStyle
 from hrnet_cli.errors import InputError, OutputError
-from hrnet_cli.pose_arrays import collect, joint_angles, pack
+from hrnet_cli.pose_arrays import collect, pack
 from hrnet_cli.schema import KeypointSchema, load_schema
 from hrnet_cli.structures import Boxes, Poses
 from hrnet_cli.video_report import VideoReportInfo, link_to, write_video_report
@@ -365,35 +365,6 @@ def test_a_person_is_where_the_hips_are(schema, centre, tmp_path):
 
 
 # --- joint angles ---------------------------------------------------------------------------------
-
-
-def test_joint_angles_of_a_known_pose():
-    schema = load_schema("coco17")
-    points_K2 = np.full((17, 2), np.nan)
-    places = {
-        "left_shoulder": (0, 0), "left_elbow": (0, 30), "left_wrist": (30, 30),
-        "left_hip": (0, 60), "left_knee": (0, 100), "left_ankle": (-40, 140),
-        "right_shoulder": (9, 9), "right_elbow": (9, 9), "right_wrist": (1, 5),
-    }  # fmt: skip
-    for name, place in places.items():
-        points_K2[schema.index[name]] = place
-    scores_K = np.ones(17)
-    degrees = dict(
-        zip(
-            pose_arrays.ANGLES,
-            joint_angles(points_K2, scores_K, schema, threshold=0.5).tolist(),
-            strict=True,
-        )
-    )
-    assert degrees["left_elbow_flexion"] == pytest.approx(90)
-    assert degrees["left_hip_flexion"] == pytest.approx(0)
-    assert degrees["left_knee_flexion"] == pytest.approx(45)
-    assert degrees["left_shoulder_elevation"] == pytest.approx(0)
-    assert math.isnan(degrees["right_elbow_flexion"])  # elbow and shoulder are one point
-    assert math.isnan(degrees["right_knee_flexion"])
-    scores_K[schema.index["left_ankle"]] = 0.4
-    again = joint_angles(points_K2, scores_K, schema, threshold=0.5)
-    assert math.isnan(again[pose_arrays.ANGLES.index("left_knee_flexion")])
 
 
 def test_angles_in_the_page_are_those_that_anybody_has(tmp_path):
