@@ -59,7 +59,8 @@ def _own_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def words(model):
     """Options that make a run quick."""
-    return ["--model", str(model), "--device", "cpu", "--offline", "--detector", "whole-image"]
+    start = ["--model", str(model), "--device", "cpu", "--runtime", "torch", "--offline"]
+    return [*start, "--detector", "whole-image"]
 
 
 @pytest.fixture

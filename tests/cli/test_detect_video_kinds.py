@@ -96,7 +96,7 @@ def test_frames_size_times_and_sound_come_through(tmp_path, model, name):
     write, upright_wh, drawn_wh, rotation = KINDS[name]
     clip, out = write(tmp_path / name), tmp_path / "out"
     words = ["detect", str(clip), "--out", str(out), "--skeleton", "--model", str(model)]
-    words += ["--detector", "whole-image", "--device", "cpu", "--offline"]
+    words += ["--detector", "whole-image", "--device", "cpu", "--runtime", "torch", "--offline"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
 
