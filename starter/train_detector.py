@@ -1,7 +1,7 @@
 """Train the starter person detector: a YOLO nano with fresh weights, by ultralytics.
 
     python starter/train_detector.py --data starter-data/detector/detector.yaml --hours 1
-    python starter/train_detector.py ... --from starter-detector/train/weights/last.pt   # goes on
+    python starter/train_detector.py ... --from starter-detector   # goes on from the model shipped
 
 Written: `train/` (ultralytics' own folder, with results.csv) and `starter-detector.safetensors`,
 the averaged weights in half precision with what opens them again, and no pickle.
@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hrnet_cli.detectors.stored_yolo import StoredYolo, save_stored_yolo
+from hrnet_cli import weights
+from hrnet_cli.detectors.stored_yolo import StoredYolo, read_stored_yolo, save_stored_yolo
+from hrnet_cli.detectors.yolo import build_stored
 
 ARCHITECTURE = "yolo11n.yaml"
 BATCH = 16
@@ -44,9 +46,7 @@ def main() -> None:
 
 def train(arguments: argparse.Namespace, out: Path) -> None:
     """Train for the hours given, photos in mosaics of four until `SINGLE_FROM`."""
-    import quiet_yolo
-
-    model = quiet_yolo.load(arguments.start)
+    model = open_start(arguments.start)
     pace = Pace(arguments.learning_rate, 3600 * arguments.hours, out)
     model.add_callback("on_train_start", pace.begin)
     model.add_callback("on_train_batch_start", pace.before_batch)
@@ -67,7 +67,7 @@ def train(arguments: argparse.Namespace, out: Path) -> None:
         single_cls=True,
         amp=False,
         plots=False,
-        pretrained=False,
+        pretrained=arguments.start != ARCHITECTURE,
         optimizer="AdamW",
         lr0=arguments.learning_rate,
         warmup_epochs=0,
@@ -78,6 +78,20 @@ def train(arguments: argparse.Namespace, out: Path) -> None:
         deterministic=False,
         patience=0,
     )
+
+
+def open_start(start: str) -> Any:  # noqa: ANN401 - ultralytics is not typed
+    """Return the model to train: fresh, a file of ultralytics or of this project, or shipped."""
+    import quiet_yolo
+
+    if start == weights.STARTER_DETECTOR:
+        start = str(weights.stored_path(weights.find_entry(start)))
+    if not start.endswith(".safetensors"):
+        return quiet_yolo.load(start)
+    model = build_stored(quiet_yolo.YOLO, read_stored_yolo(Path(start)))
+    # ultralytics goes on from a model's weights only where they came from a checkpoint.
+    model.ckpt = {"model": model.model}
+    return model
 
 
 class Pace:

@@ -162,7 +162,7 @@ def _load(
     """Return the model, proven to find boxes by a trial run on an empty picture."""
     try:
         with _local_files_only():
-            model = _build(yolo_class, stored) if stored else yolo_class(str(path.absolute()))
+            model = build_stored(yolo_class, stored) if stored else yolo_class(str(path.absolute()))
             trial = _predict(model, [np.zeros((64, 64, 3), np.uint8)], settings, None)
     except ModuleNotFoundError as error:
         raise _missing_package(path, str(error.name)) from error
@@ -181,8 +181,15 @@ def _load(
     return model
 
 
-def _build(yolo_class: Any, stored: stored_yolo.StoredYolo) -> Any:  # noqa: ANN401
-    """Return the model of a file of this project; torch's random numbers stay where they were."""
+def build_stored(yolo_class: Any, stored: stored_yolo.StoredYolo) -> Any:  # noqa: ANN401
+    """Return the ``ultralytics.YOLO`` of a file of this project.
+
+    torch's random numbers stay where they were.
+
+    Args:
+        yolo_class: ``ultralytics.YOLO``.
+        stored: Of `stored_yolo.read_stored_yolo`.
+    """
     from ultralytics.nn.tasks import DetectionModel
 
     with torch.random.fork_rng(devices=[]):
