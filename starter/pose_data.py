@@ -12,6 +12,7 @@ val2017 is read.
 
 import argparse
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ COCO_TRAIN = "coco-mini/annotations/person_keypoints_train2017.json"
 # What counts as a sure person, a sure keypoint, and as somebody who has a label already.
 SURE_PERSON, SURE_KEYPOINT, SAME_PERSON = 0.5, 0.5, 0.3
 FEWEST_KEYPOINTS = 5
+# Left and right, among COCO's 17 keypoints.
+SHOULDERS, HIPS = [5, 6], [11, 12]
 
 
 def main() -> None:
@@ -32,12 +35,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("starter-data"))
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--repeat", type=int, default=8, help="copies of each person of COCO")
+    parser.add_argument("--upright", type=int, help="so many upright people of LSPET only")
     arguments = parser.parse_args()
     data: Path = arguments.data.resolve()
     lspet, coco = (
         json.loads((data / TRAIN).read_text()),
         json.loads((data / COCO_TRAIN).read_text()),
     )
+    if arguments.upright:
+        lspet["annotations"] = some_upright(lspet["annotations"], arguments.upright)
     if arguments.teacher:
         coco["annotations"] += taught_people(arguments.teacher, coco, data / COCO)
     merged = merge(lspet, coco, arguments.repeat)
@@ -64,6 +70,23 @@ def merge(lspet: dict[str, Any], coco: dict[str, Any], repeat: int) -> dict[str,
             image_id = ids[person["image_id"]]
             people.append({**person, "id": len(people) + 1, "image_id": image_id})
     return {"images": images, "annotations": people, "categories": lspet["categories"]}
+
+
+def some_upright(people: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Return people whose shoulders are above their hips, as most people of COCO's are, by lot.
+
+    Leaning by up to 45 degrees counts as upright; who lacks a shoulder or hip on both sides does
+    not.
+    """
+    upright = []
+    for person in people:
+        rows = np.array(person["keypoints"]).reshape(-1, 3)
+        shoulders, hips = (rows[part][rows[part][:, 2] > 0] for part in (SHOULDERS, HIPS))
+        if len(shoulders) and len(hips):
+            x, y = (hips.mean(axis=0) - shoulders.mean(axis=0))[:2]
+            if y > abs(x):
+                upright.append(person)
+    return random.Random(0).sample(upright, min(most, len(upright)))
 
 
 def dataset_toml(data: Path) -> str:

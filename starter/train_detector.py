@@ -19,6 +19,7 @@ from hrnet_cli.detectors.yolo import build_stored
 
 ARCHITECTURE = "yolo11n.yaml"
 BATCH = 16
+USUAL_THRESHOLD = 0.25
 WARMUP_STEPS, STEPS_OF_A_ROW = 100, 25
 # Part of the time after which photos come alone, as they do later in use.
 SINGLE_FROM = 0.88
@@ -34,14 +35,17 @@ def main() -> None:
     parser.add_argument("--from", dest="start", default=ARCHITECTURE)
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--train-size", type=int, default=192)
-    parser.add_argument("--input-size", type=int, default=320, help="stored for detection")
+    parser.add_argument("--input-size", type=int, default=256, help="stored for detection")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument(
+        "--sure", type=float, default=USUAL_THRESHOLD, help="score that is stored as 0.25"
+    )
     parser.add_argument("--export-only", action="store_true")
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()
     if not arguments.export_only:
         train(arguments, out)
-    export(out, arguments.input_size)
+    export(out, arguments.input_size, arguments.sure)
 
 
 def train(arguments: argparse.Namespace, out: Path) -> None:
@@ -146,15 +150,26 @@ def rate_factor(steps: int, done: float) -> float:
     return min(1.0, (steps + 1) / WARMUP_STEPS) * (0.02 + 0.98 * fall)
 
 
-def export(out: Path, input_size: int) -> None:
-    """Write the last averaged weights as a file that `hrnet detect --detector` opens."""
+def export(out: Path, input_size: int, sure: float) -> None:
+    """Write the last averaged weights as a file that `hrnet detect --detector` opens.
+
+    A detector that is trained little is sure of little. All scores are raised alike, so that the
+    one given becomes the threshold that `hrnet detect` has; their order stays.
+    """
     import quiet_yolo
 
     network = quiet_yolo.load(out / "train" / "weights" / "last.pt").model.float().eval()
+    for branch in network.model[-1].cv3:
+        branch[-1].bias.data += logit(USUAL_THRESHOLD) - logit(sure)
     path = out / "starter-detector.safetensors"
     stored = StoredYolo(ARCHITECTURE, ("person",), input_size, network.state_dict())
     save_stored_yolo(path, stored, licence=LICENCE, provenance=PROVENANCE)
     print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def logit(score: float) -> float:
+    """Return what the network adds up to before a score is made of it."""
+    return math.log(score / (1 - score))
 
 
 if __name__ == "__main__":

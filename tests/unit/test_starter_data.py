@@ -98,3 +98,24 @@ def test_the_detectors_learning_rate_warms_up_and_falls_with_time(scripts):
     assert rate_factor(1000, 0.0) == 1
     assert rate_factor(1000, 0.5) == pytest.approx(0.51)
     assert rate_factor(1000, 1.0) == pytest.approx(0.02)
+
+
+def test_upright_people_have_their_shoulders_above_their_hips(scripts):
+    pose_data, *_ = scripts
+
+    def standing(shoulder_xy, hip_xy, visible=2):
+        rows = [[0, 0, 0]] * 17
+        rows[5], rows[12] = [*shoulder_xy, visible], [*hip_xy, 2]
+        return {"keypoints": [value for row in rows for value in row]}
+
+    upright, leaning = standing((10, 10), (10, 40)), standing((10, 10), (30, 40))
+    others = [
+        standing((10, 40), (10, 10)),  # head down
+        standing((10, 10), (40, 15)),  # lying
+        standing((10, 10), (10, 40), visible=0),  # shoulders unknown
+    ]
+    chosen = pose_data.some_upright([upright, *others, leaning], 10)
+    assert len(chosen) == 2
+    assert upright in chosen
+    assert leaning in chosen
+    assert len(pose_data.some_upright([upright, *others, leaning], 1)) == 1
