@@ -25,11 +25,10 @@ help:  ## list the tasks
 install: .venv/ready  ## set up .venv with the hrnet command
 
 demo: .venv/ready  ## set up, then draw the skeletons of the people in two real photos
-	@echo "Person boxes come from examples/boxes.jsonl: no detector is part of the package yet."
-	@echo "The model is the small draft inside the package: torsos come out about right, arms and"
-	@echo "legs often not. 'hrnet download-weights' fetches the full models."
+	@echo "Detector and model are the small starters inside the package: they find large people and"
+	@echo "their torsos, arms and legs often not. 'hrnet download-weights' fetches the full models."
 	@$(BIN)/hrnet detect examples/astronaut.jpg .venv/lib/python3*/site-packages/ultralytics/assets/bus.jpg \
-	  --boxes examples/boxes.jsonl --model starter --flip-test --skeleton --out hrnet-out/demo --overwrite
+	  --detector starter-detector --model starter --flip-test --skeleton --out hrnet-out/demo --overwrite
 	@echo "Look at hrnet-out/demo/bus.jpg and hrnet-out/demo/astronaut.jpg"
 
 test: .venv/ready-dev  ## set up, then run all tests
@@ -55,7 +54,7 @@ wheel: .venv/ready-dev  ## build the wheel and try it in an empty environment wi
 	@$(PYTHON) -m venv build/venv
 	@build/venv/bin/pip install --quiet --disable-pip-version-check dist/*.whl
 	@cd build && venv/bin/hrnet --help && venv/bin/hrnet download-weights --list
-	@cd build && venv/bin/hrnet detect ../examples/astronaut.jpg --boxes ../examples/boxes.jsonl \
+	@cd build && venv/bin/hrnet detect ../examples/astronaut.jpg --detector starter-detector \
 	  --model starter --offline --skeleton --out out
 
 clean:  ## remove .venv and everything built

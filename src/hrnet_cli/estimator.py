@@ -24,8 +24,6 @@ from hrnet_cli.structures import Boxes, Frame, PersonHeatmaps, Poses
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 32
-# With the starter model at hand, a silent network is given up after this many seconds.
-FALLBACK_DEADLINE_S = 6.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def find_model(
             hint="hrnet download-weights --list shows the pose models",
         )
     _refuse_hints(hints, f"'{entry.name}' is a listed model, whose own are known")
-    deadline_s = weights.ANSWER_S if name else FALLBACK_DEADLINE_S
+    deadline_s = weights.ANSWER_S if name else weights.FALLBACK_DEADLINE_S
     try:
         path = weights.fetch(entry, offline=offline, deadline_s=deadline_s, on_progress=on_progress)
     except weights.UnreachableError as error:

@@ -21,7 +21,7 @@ from hrnet_cli.errors import ConfigError
 from hrnet_cli.loss import LOSSES
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
-RECIPES = ("official", "mmpose", "fine-tune")
+RECIPES = ("official", "mmpose", "fine-tune", "starter", "starter-end")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SCHEDULES = ("steps", "cosine")
 BATCH_NORMS = ("local", "sync", "frozen")

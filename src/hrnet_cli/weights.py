@@ -33,6 +33,9 @@ LIST_NAME = "weights.toml"
 DEFAULT_MODEL = "hrnet-w32"
 DEFAULT_DETECTOR = "yolo26s"
 STARTER_MODEL = "starter"
+STARTER_DETECTOR = "starter-detector"
+# With a starter at hand, a silent network is given up after this many seconds.
+FALLBACK_DEADLINE_S = 6.0
 
 _REQUIRED = ("kind", "sha256", "licence", "source")
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -926,10 +926,23 @@ def test_a_bug_is_not_dressed_up_as_a_users_mistake(hrnet, monkeypatch, model):
     assert result.exit_code == ExitCode.BUG
 
 
-def test_the_default_detector_offline_says_how_to_do_without(hrnet):
+def test_the_starter_detector_stands_in_for_the_default_with_one_warning(hrnet, model):
     draw_photo("a.jpg")
-    words = ["a.jpg", "--model", "starter", "--offline"]
-    result = hrnet(*words, code=ExitCode.WEIGHTS, defaults=False)
+    words = ["a.jpg", "--model", str(model), "--offline", "--device", "cpu", "--quiet"]
+    result = hrnet(*words, defaults=False)
+    (warning,) = result.stderr.splitlines()
+    assert warning.startswith(
+        "warning: yolo26s is not on this machine and cannot be fetched; using the small"
+        " 'starter-detector', which misses far more people ("
+    )
+    assert records()[0]["detector"] == weights.STARTER_DETECTOR
+
+
+def test_a_detector_named_offline_says_how_to_do_without(hrnet):
+    draw_photo("a.jpg")
+    words = ["a.jpg", "--detector", weights.DEFAULT_DETECTOR]
+    result = hrnet(*words, code=ExitCode.WEIGHTS)
     assert f"the file of '{weights.DEFAULT_DETECTOR}', is missing" in errors_of(result)[0]
     for way in ("--boxes FILE", "--detector FILE", "--detector whole-image"):
         assert way in result.stderr
+    assert not Path("hrnet-out").exists()

@@ -21,7 +21,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hrnet_cli import checkpoint, tensor_pickle
+from hrnet_cli import checkpoint, tensor_pickle, weights
 from hrnet_cli.checkpoint import (
     load_model,
     load_weights,
@@ -37,7 +37,6 @@ from hrnet_cli.schema import KeypointSchema, load_schema
 
 WIDTH = 4
 SPEC = ModelSpec("tiny", WIDTH, (64, 32), "udp", load_schema("coco17"))
-STARTER = Path(checkpoint.__file__).parent / "starter"
 TENSORS = 1754
 
 
@@ -260,7 +259,7 @@ def test_a_schema_named_like_a_built_in_one_keeps_its_own_fields():
 
 
 def test_the_shipped_starter_loads():
-    (path,) = STARTER.glob("*.safetensors")
+    path = weights.stored_path(weights.find_entry(weights.STARTER_MODEL))
     network, spec, report = load_model(path)
     height, width = spec.input_hw
     with torch.inference_mode():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fakes import SpotNetwork, make_spec, photo_with_spots
-from hrnet_cli import checkpoint, estimator, heatmap, weights
+from hrnet_cli import checkpoint, heatmap, weights
 from hrnet_cli.config import CODECS
 from hrnet_cli.errors import ConfigError, ExitCode, WeightsError
 from hrnet_cli.estimator import ModelHints, PoseEstimator, find_model, load_model
@@ -270,8 +270,8 @@ def test_the_starter_model_stands_in_for_the_default(offline):
 
 @pytest.mark.usefixtures("_unreachable")
 def test_the_starter_model_stands_in_when_the_network_is_silent(monkeypatch):
-    assert estimator.FALLBACK_DEADLINE_S <= 10
-    monkeypatch.setattr(estimator, "FALLBACK_DEADLINE_S", 0.4)
+    assert weights.FALLBACK_DEADLINE_S <= 10
+    monkeypatch.setattr(weights, "FALLBACK_DEADLINE_S", 0.4)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{silent.getsockname()[1]}")
         warnings: list[str] = []

@@ -158,6 +158,8 @@ def test_the_defaults_are_listed():
     assert weights.find_entry(weights.DEFAULT_MODEL).kind == "pose"
     assert weights.find_entry(weights.DEFAULT_DETECTOR).kind == "detector"
     assert weights.find_entry(weights.STARTER_MODEL).file
+    assert weights.find_entry(weights.STARTER_DETECTOR).kind == "detector"
+    assert weights.find_entry(weights.STARTER_DETECTOR).file
 
 
 def test_no_two_entries_share_a_file_name():
@@ -166,12 +168,22 @@ def test_no_two_entries_share_a_file_name():
     assert sorted(names) == sorted(set(names))
 
 
-def test_the_shipped_file_is_intact():
-    entry = weights.find_entry("starter")
+@pytest.mark.parametrize("name", [weights.STARTER_MODEL, weights.STARTER_DETECTOR])
+def test_shipped_files_are_intact_and_have_a_card(name):
+    entry = weights.find_entry(name)
     path = weights.cached_path(entry)
     assert path is not None
     assert path.stat().st_size == entry.size_bytes
     assert weights.fetch(entry, offline=True) == path
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert entry.sha256 in card
+    assert f"{entry.measured_ap:.3f}" in card
+    assert "research use" in card
+
+
+def test_the_shipped_files_are_small():
+    entries = [entry for entry in ENTRIES.values() if entry.file]
+    assert sum(weights.stored_path(entry).stat().st_size for entry in entries) < 40e6
 
 
 # --- finding the list, and reading it strictly ----------------------------------------------------

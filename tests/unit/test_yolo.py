@@ -184,7 +184,7 @@ class TestUnusableFiles:
         assert self.refused(tmp_path / "mine.pt").message.endswith("is empty (0 bytes)")
 
     def test_other_kinds(self, tmp_path):
-        expected = "expected .pt .onnx .torchscript .engine or an OpenVINO folder"
+        expected = "expected .pt .onnx .torchscript .engine .safetensors or an OpenVINO folder"
         (tmp_path / "yolo11n").write_bytes(b"x")
         assert expected in self.refused(tmp_path / "yolo11n").message
         (tmp_path / "mine_openvino_model").mkdir()

@@ -287,7 +287,7 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
         cache=compiled_folder(),
     )
     name, path, trusted = find_detector(
-        options.detector, offline=options.offline, quiet=options.quiet
+        options.detector, offline=options.offline, quiet=options.quiet, stand_in=True
     )
     return lambda: open_detector(
         name, path, settings, trusted=trusted, on_warning=console.say_warning

@@ -76,13 +76,17 @@ def open_estimator(
     return estimator, path
 
 
-def find_detector(name: str | None, *, offline: bool, quiet: bool) -> tuple[str, Path | None, bool]:
+def find_detector(
+    name: str | None, *, offline: bool, quiet: bool, stand_in: bool = False
+) -> tuple[str, Path | None, bool]:
     """Return the name for the records, the file, and whether its hash is a listed one.
 
     Args:
         name: A listed detector, a file, ``whole-image``, or None for the default one.
         offline: Never use the network.
         quiet: Do not say that a download began.
+        stand_in: With no name given, take the starter detector inside the package, with one
+            warning, when the default one can be neither found nor fetched.
 
     Raises:
         WeightsError: The name is not known or no detector's, or the file cannot be had.
@@ -90,6 +94,7 @@ def find_detector(name: str | None, *, offline: bool, quiet: bool) -> tuple[str,
     from hrnet_cli import weights
     from hrnet_cli.detectors import DETECTORS
 
+    stand_in = stand_in and name is None
     name = name or weights.DEFAULT_DETECTOR
     if name == "whole-image":
         return name, None, True
@@ -105,15 +110,31 @@ def find_detector(name: str | None, *, offline: bool, quiet: bool) -> tuple[str,
         )
     try:
         found = weights.fetch(
-            entry, offline=offline, on_progress=fetch_announcer("detector", quiet=quiet)
+            entry,
+            offline=offline,
+            deadline_s=weights.FALLBACK_DEADLINE_S if stand_in else weights.ANSWER_S,
+            on_progress=fetch_announcer("detector", quiet=quiet),
         )
     except weights.UnreachableError as error:
+        if stand_in:
+            return _starter_detector(name, error)
         raise WeightsError(
             error.message,
             hint="bring boxes of your own with --boxes FILE, a detector with --detector FILE, or"
             " take each photo as one person with --detector whole-image",
         ) from error
     return entry.name, found, True
+
+
+def _starter_detector(wanted: str, error: WeightsError) -> tuple[str, Path, bool]:
+    from hrnet_cli import weights
+
+    console.say_warning(
+        f"{wanted} is not on this machine and cannot be fetched; using the small"
+        f" '{weights.STARTER_DETECTOR}', which misses far more people ({error.message})"
+    )
+    entry = weights.find_entry(weights.STARTER_DETECTOR)
+    return entry.name, weights.fetch(entry, offline=True), True
 
 
 def fetch_announcer(what: str, *, quiet: bool) -> Callable[[int, int | None], None]:

@@ -39,7 +39,7 @@ class DetectorSettings:
         iou_threshold: Of two boxes that overlap more, the less sure one is dropped, 0 to 1.
         max_people: Most boxes for one picture; the surest are kept.
         input_size: Longer side in pixels to which a YOLO scales a picture; an exported file with a
-            fixed input size keeps its own.
+            fixed input size and a ``.safetensors`` file keep their own.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         threads: Of the processor; None leaves it to the engine, which takes all it may use.
         cache: Folder for what OpenVINO compiles; None keeps nothing.

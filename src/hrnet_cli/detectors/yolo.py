@@ -1,5 +1,7 @@
 """Any detector file that ultralytics can run: .pt, .onnx, OpenVINO folder, TorchScript, TensorRT.
 
+Files of this project (`stored_yolo`) give their weights to a network that ultralytics builds.
+
 ultralytics, left alone, asks the network whether it is online, reports its use, installs missing
 packages, writes settings into the home folder and changes settings of torch, OpenCV, NumPy and
 Pillow; onnxruntime and openvino report their use too. None of that happens here;
@@ -18,6 +20,7 @@ import warnings
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +28,13 @@ import cv2
 import numpy as np
 import torch
 
-from hrnet_cli.detectors import DetectorSettings
+from hrnet_cli.detectors import DetectorSettings, stored_yolo
 from hrnet_cli.detectors.classes import class_index
 from hrnet_cli.errors import WeightsError
 from hrnet_cli.optional_packages import EXTRAS, nothing_sent
 from hrnet_cli.structures import Boxes, Frame
 
-_SUFFIXES = (".pt", ".onnx", ".torchscript", ".engine")
+_SUFFIXES = (".pt", ".onnx", ".torchscript", ".engine", stored_yolo.SUFFIX)
 _OPENVINO_FOLDER = "_openvino_model"
 _EXPECTED = f"expected {' '.join(_SUFFIXES)} or an OpenVINO folder named *{_OPENVINO_FOLDER}"
 # Pictures of equal size that pass the network together; more gains nothing on a CPU.
@@ -95,6 +98,7 @@ def open_yolo(name: str, path: Path, settings: DetectorSettings) -> YoloDetector
     """Load a detector file; pose and segmentation models will do, their boxes are used.
 
     A ``.pt`` file is a pickle: loading it runs what it says. Whether to is the caller's decision.
+    A ``.safetensors`` file brings its own input size.
 
     Args:
         name: Name for the records.
@@ -106,8 +110,12 @@ def open_yolo(name: str, path: Path, settings: DetectorSettings) -> YoloDetector
         InputError: The model does not know the class.
     """
     _check_path(path)
+    stored = None
+    if path.suffix.lower() == stored_yolo.SUFFIX:
+        stored = stored_yolo.read_stored_yolo(path)
+        settings = replace(settings, input_size=stored.input_size)
     with _process_left_as_it_was(), _nothing_sent(), _no_console():
-        model = _load(_import_ultralytics(), path, settings)
+        model = _load(_import_ultralytics(), path, settings, stored)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     label = class_index(dict(model.names), settings.class_name, f"detector '{name}'")
@@ -189,11 +197,16 @@ def _import_ultralytics() -> Any:  # noqa: ANN401 - ultralytics.YOLO
     return YOLO
 
 
-def _load(yolo_class: Any, path: Path, settings: DetectorSettings) -> Any:  # noqa: ANN401
+def _load(
+    yolo_class: Any,  # noqa: ANN401
+    path: Path,
+    settings: DetectorSettings,
+    stored: stored_yolo.StoredYolo | None = None,
+) -> Any:  # noqa: ANN401
     """Return the model, proven to find boxes by a trial run on an empty picture."""
     try:
         with _local_files_only():
-            model = yolo_class(str(path.absolute()))
+            model = build_stored(yolo_class, stored) if stored else yolo_class(str(path.absolute()))
             trial = _predict(model, [np.zeros((64, 64, 3), np.uint8)], settings, None)
     except ModuleNotFoundError as error:
         raise _missing_package(path, str(error.name)) from error
@@ -209,6 +222,26 @@ def _load(yolo_class: Any, path: Path, settings: DetectorSettings) -> Any:  # no
             f"detector '{path}' finds no boxes: it is made for the task '{model.task}'",
             hint="use a detection, pose or segmentation model",
         )
+    return model
+
+
+def build_stored(yolo_class: Any, stored: stored_yolo.StoredYolo) -> Any:  # noqa: ANN401
+    """Return the ``ultralytics.YOLO`` of a file of this project.
+
+    torch's random numbers stay where they were.
+
+    Args:
+        yolo_class: ``ultralytics.YOLO``.
+        stored: Of `stored_yolo.read_stored_yolo`.
+    """
+    from ultralytics.nn.tasks import DetectionModel
+
+    with torch.random.fork_rng(devices=[]):
+        model = yolo_class(stored.architecture)
+        network = DetectionModel(stored.architecture, nc=len(stored.classes), verbose=False)
+    network.load_state_dict(stored.tensors)
+    network.names = dict(enumerate(stored.classes))
+    model.model = network.eval()
     return model
 
 
