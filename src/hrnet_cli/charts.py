@@ -228,7 +228,8 @@ class _Scale:
     def place(self, value: float, start: float, end: float) -> float:
         """Return the position of a value between those of the axis's two ends."""
         if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
+            low, high = math.log(self.low), math.log(self.high)
+            share = (math.log(value) - low) / (high - low)
         else:
             share = (value - self.low) / (self.high - self.low)
         return start + min(max(share, 0.0), 1.0) * (end - start)

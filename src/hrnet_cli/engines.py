@@ -1,5 +1,6 @@
 """ONNX Runtime and OpenVINO: graphs opened, for pose networks and detectors alike."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -73,7 +74,7 @@ def open_openvino(
         DeviceError: The processor does not compute in the precision.
         GraphError: The graph cannot be read.
     """
-    core = import_quietly("openvino", wanted_by).Core()
+    core = _openvino_core(import_quietly("openvino", wanted_by))
     options: dict[str, Any] = {
         # Without the hint OpenVINO computes in bf16 wherever the processor can.
         "INFERENCE_PRECISION_HINT": _precision_hint(core, precision),
@@ -88,6 +89,17 @@ def open_openvino(
         return core.compile_model(content, "CPU", options)
     except RuntimeError as error:
         raise GraphError(_reason(error)) from error
+
+
+@cache
+def _openvino_core(openvino: Module) -> Any:  # noqa: ANN401 - an openvino.Core
+    """Return the one OpenVINO core of this process, kept until it ends.
+
+    Each core gives its thread another stack for signal handlers, and going, puts back the one that
+    was there before: that of a core which may have gone earlier. The next Ctrl-C, or child process
+    that ends, would then crash the program.
+    """
+    return openvino.Core()
 
 
 def _precision_hint(core: Any, precision: str) -> str:  # noqa: ANN401 - an openvino.Core

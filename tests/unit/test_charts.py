@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hrnet_cli import charts
@@ -114,6 +114,7 @@ def test_epochs_are_marked_at_whole_numbers(epochs, expected):
 
 
 # Wider ranges than any quantity here, and values that differ by rounding only.
+@example([276244561111.0, 1.5e-297], log=True)
 @given(
     st.lists(st.floats(-1e12, 1e12, allow_subnormal=False), min_size=1, max_size=8),
     st.booleans(),
