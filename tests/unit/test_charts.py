@@ -114,7 +114,7 @@ def test_epochs_are_marked_at_whole_numbers(epochs, expected):
 
 
 # Wider ranges than any quantity here, and values that differ by rounding only.
-@example([276244561111.0, 1.5e-297], log=True)
+@example([276244561111.0, 1.5e-297], True)
 @given(
     st.lists(st.floats(-1e12, 1e12, allow_subnormal=False), min_size=1, max_size=8),
     st.booleans(),
