@@ -31,8 +31,9 @@ demo: .venv/ready  ## set up, then draw the skeletons of the people in two real 
 	  --detector starter-detector --model starter --flip-test --skeleton --out hrnet-out/demo --overwrite
 	@echo "Look at hrnet-out/demo/bus.jpg and hrnet-out/demo/astronaut.jpg"
 
+# The networks of the tests are small: more threads would only wait for each other.
 test: .venv/ready-dev  ## set up, then run all tests
-	@$(BIN)/pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q
 
 lint: .venv/ready-dev  ## style, spelling and who may import whom
 	@$(BIN)/ruff format --check .
