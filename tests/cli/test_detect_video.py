@@ -131,6 +131,7 @@ def test_a_terminated_run_goes_on(words, clips, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
+    assert "repeat the command with --resume to go on" in said
     assert "Traceback" not in said
     left = len(records("parts/long.jsonl"))
     assert 100 <= left < 400

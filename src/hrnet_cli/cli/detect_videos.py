@@ -141,6 +141,8 @@ def detect_videos(
                 report.people += outcome.people
             for warning in outcome.warnings:
                 console.say_warning(f"{video.source}: {warning}")
+            if stop.requested and not outcome.complete and _broken(video, options):
+                console.say(f"{video.source}: repeat the command with --resume to go on")
             stop.check()
 
 
