@@ -141,9 +141,7 @@ def detect_videos(
                 report.people += outcome.people
             for warning in outcome.warnings:
                 console.say_warning(f"{video.source}: {warning}")
-            if stop.requested and not outcome.complete and _broken(video, options):
-                console.say(f"{video.source}: repeat the command with --resume to go on")
-            stop.check()
+            _end_if_stopped(stop, video, options)
 
 
 def _detect_video(
@@ -382,6 +380,13 @@ def _broken(video: Video, options: DetectOptions) -> bool:
     """Tell whether an earlier run left something to go on with."""
     folder = options.folder
     return folder is not None and (resume_folder(folder / video.name) / "state.json").exists()
+
+
+def _end_if_stopped(stop: StopRequest, video: Video, options: DetectOptions) -> None:
+    """After a signal say how to go on with a video it broke, and raise KeyboardInterrupt."""
+    if stop.requested and _broken(video, options):
+        console.say(f"{video.source}: repeat the command with --resume to go on")
+    stop.check()
 
 
 def _open_window(options: DetectOptions, stack: ExitStack) -> "LiveWindow | None":
