@@ -9,10 +9,13 @@ frame has the same few boxes, given and not detected. Two things are measured:
   intervals of the wall clock. What happens behind the network costs nothing.
 - The whole against a plain loop written here with the same runtime: read a frame; for each person
   crop, network, decode; then draw and encode, one after the other. Both in turn, round after round.
+  "Usual" is the runtime as programs around HRNet call it: the eager PyTorch network, or the graph
+  as OpenVINO compiles it by itself. "Own" hands the loop what this package makes of it (folded
+  batch norms, channels innermost, a crop a thread), so that only batches and overlap differ.
 
 The keypoints of both are compared: they must be the same numbers.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/video_overlap.py three-people.mp4
+Run: python benchmarks/video_overlap.py three-people.mp4 [--runtime torch|openvino]
 """
 
 import argparse
@@ -34,7 +37,8 @@ from hrnet_cli.config import ModelSpec
 from hrnet_cli.draw import DrawStyle, draw_poses
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.models.hrnet import HRNet
-from hrnet_cli.runtimes.torch_eager import TorchEager
+from hrnet_cli.runtimes import Runtime, RuntimeSettings
+from hrnet_cli.runtimes.torch_eager import TorchEager, open_folded
 from hrnet_cli.schema import load_schema
 from hrnet_cli.sinks import RunInfo
 from hrnet_cli.sources import Span
@@ -110,15 +114,55 @@ class SameBoxes:
         return [self.boxes for _ in frames]
 
 
-def make_estimator() -> PoseEstimator:
-    """Return W32 256x192 with random weights whose heatmaps have peaks."""
+def make_estimators(runtime: str, loop: str) -> tuple[PoseEstimator, PoseEstimator]:
+    """Return ours and that of the plain loop: W32 256x192, random weights, heatmaps with peaks."""
     torch.manual_seed(0)
     spec = ModelSpec("w32-random", 32, (256, 192), "dark", load_schema("coco17"))
     network = HRNet(spec.width, len(spec.schema))
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.xavier_uniform_(module.weight)
-    return PoseEstimator(TorchEager(network, spec, "cpu"), spec)
+    network.eval()
+    ours = open_ours(runtime, network, spec)
+    if loop == "own":
+        theirs = ours
+    elif runtime == "torch":
+        theirs = TorchEager(network, spec, "cpu")
+    else:
+        theirs = UsualOpenVino(network, spec)
+    return PoseEstimator(ours, spec), PoseEstimator(theirs, spec)
+
+
+def open_ours(runtime: str, network: HRNet, spec: ModelSpec) -> Runtime:
+    """Return a network at work as `hrnet detect` has it."""
+    settings = RuntimeSettings()
+    if runtime == "torch":
+        return open_folded(network, spec, settings)
+    from hrnet_cli.runtimes.openvino import open_network
+
+    return open_network(network, spec, settings)
+
+
+class UsualOpenVino:
+    """The graph as OpenVINO compiles it by itself, crops one after the other."""
+
+    name = "openvino"
+
+    def __init__(self, network: HRNet, spec: ModelSpec) -> None:
+        from openvino import Core
+
+        from hrnet_cli.runtimes.folding import fold_batch_norms
+        from hrnet_cli.runtimes.graph import trace
+        from hrnet_cli.runtimes.openvino import write_graph
+
+        self.spec = spec
+        self.compiled = Core().compile_model(
+            write_graph(trace(fold_batch_norms(network), spec), {})
+        )
+
+    def __call__(self, crops_BHW3: np.ndarray) -> np.ndarray:
+        """Return the heatmaps of crops."""
+        return np.concatenate([self.compiled(crop[None])[0] for crop in crops_BHW3])
 
 
 def streamed(
@@ -206,6 +250,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--people", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runtime", choices=("torch", "openvino"), default="torch")
+    parser.add_argument("--loop", choices=("usual", "own"), default="usual")
     options = parser.parse_args()
     with av.open(str(options.clip)) as container:
         width, height = container.streams.video[0].width, container.streams.video[0].height
@@ -221,7 +267,7 @@ def main() -> None:
             axis=1,
         )
     )
-    estimator = make_estimator()
+    ours_estimator, theirs_estimator = make_estimators(options.runtime, options.loop)
     ratios, worst = [], 0.0
     table: dict[str, list[tuple[float, float]]] = {}
     print(
@@ -231,11 +277,11 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         for number in range(options.rounds):
-            arguments = (options.clip, options.frames, detector, estimator, Path(name))
+            video, out = (options.clip, options.frames, detector), Path(name)
             marks = [time.process_time()]
-            ours, ours_s, clock = streamed(*arguments)
+            ours, ours_s, clock = streamed(*video, ours_estimator, out)
             marks.append(time.process_time())
-            theirs, theirs_s = plain(*arguments)
+            theirs, theirs_s = plain(*video, theirs_estimator, out)
             marks.append(time.process_time())
             ours_cpu_s, theirs_cpu_s = np.diff(marks)
             ratios.append(theirs_s / ours_s)
@@ -257,11 +303,11 @@ def main() -> None:
     hidden = [value for stage in HIDDEN for value in table.get(stage, [])]
     share = sum(v[1] for v in hidden) / sum(v[0] for v in hidden)
     print(
-        f"\n{options.frames} frames of {width}x{height}, {options.people} people each,"
-        f" {torch.get_num_threads()} threads; {options.rounds} rounds in turn. Reading, drawing and"
-        f" encoding: {share:.0%} behind the computing, {WANTED_HIDDEN:.0%} wanted; end to end"
-        f" {statistics.median(ratios):.2f} times as fast, {WANTED_RATIO} wanted; keypoints differ"
-        f" by {worst:.2g} px at most."
+        f"\n{options.runtime}, loop {options.loop}: {options.frames} frames of {width}x{height},"
+        f" {options.people} people each, {torch.get_num_threads()} threads; {options.rounds} rounds"
+        f" in turn. Reading, drawing and encoding: {share:.0%} behind the computing,"
+        f" {WANTED_HIDDEN:.0%} wanted; end to end {statistics.median(ratios):.2f} times as fast,"
+        f" {WANTED_RATIO} wanted; keypoints differ by {worst:.2g} px at most."
     )
 
 
