@@ -33,7 +33,7 @@ demo: .venv/ready  ## set up, then draw the skeletons of the people in two real 
 
 # The networks of the tests are small: more threads would only wait for each other.
 test: .venv/ready-dev  ## set up, then run all tests
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: .venv/ready-dev  ## style, spelling and who may import whom
 	@$(BIN)/ruff format --check .
