@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hrnet_cli.detectors import DetectorSettings, stored_yolo, yolo
+from hrnet_cli.detectors import USUAL_IOU, DetectorSettings, stored_yolo, yolo
 from hrnet_cli.detectors.stored_yolo import StoredYolo, read_stored_yolo, save_stored_yolo
 from hrnet_cli.errors import InputError, OutputError, WeightsError
 from hrnet_cli.structures import Frame
@@ -76,6 +76,25 @@ def test_a_detector_of_it_finds_what_the_network_finds(stored_file):
     assert boxes.scores_N[0] == pytest.approx(scores.max().item(), abs=1e-3)
 
 
+def test_its_own_overlap_of_boxes_counts_unless_one_is_given(tmp_path):
+    path = tmp_path / "own.safetensors"
+    stored = StoredYolo("yolo11n.yaml", ("person",), 64, build_network(1).state_dict(), 0.4)
+    save_stored_yolo(path, stored, licence="none", provenance="a test")
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+
+    def count(overlap: float | None) -> int:
+        settings = DetectorSettings(person_threshold=0.0, iou_threshold=overlap)
+        (boxes,) = yolo.open_yolo("own", path, settings)([Frame(picture, "a.png", "a.png")])
+        return len(boxes)
+
+    assert count(None) == count(0.4) < count(0.9)
+
+
+def test_a_file_without_an_overlap_has_the_usual_one(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "old.safetensors", METADATA)
+    assert read_stored_yolo(tmp_path / "old.safetensors").iou_threshold == USUAL_IOU
+
+
 def test_classes_have_their_own_numbers(tmp_path):
     save_network(tmp_path / "two.safetensors", ("ball", "person"))
     settings = DetectorSettings(class_name="ball")
@@ -102,6 +121,9 @@ def test_random_numbers_stay_where_they_were(stored_file):
         ("input_size", "-64", "expected a multiple of 32"),
         ("input_size", "100", "expected a multiple of 32"),
         ("input_size", "0", "expected a multiple of 32"),
+        ("iou_threshold", "half", "expected a number from 0 to 1"),
+        ("iou_threshold", "1.5", "expected a number from 0 to 1"),
+        ("iou_threshold", "nan", "expected a number from 0 to 1"),
     ],
 )
 def test_wrong_metadata_are_named(tmp_path, key, value, message):

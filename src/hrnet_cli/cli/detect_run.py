@@ -280,7 +280,7 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
     settings = DetectorSettings(
         class_name=options.class_name,
         person_threshold=threshold,
-        iou_threshold=defaults.iou_threshold if options.iou is None else options.iou,
+        iou_threshold=options.iou,
         max_people=defaults.max_people if options.max_people is None else options.max_people,
         device=pick_device(options.device),
         threads=options.threads,

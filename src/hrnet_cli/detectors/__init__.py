@@ -29,6 +29,9 @@ class Detector(Protocol):
         ...
 
 
+USUAL_IOU = 0.7
+
+
 @dataclass(frozen=True)
 class DetectorSettings:
     """What a detector looks for, and how sure it must be.
@@ -36,7 +39,8 @@ class DetectorSettings:
     Attributes:
         class_name: Class to box, by the detector's own name for it.
         person_threshold: Boxes with a lower score are dropped, 0 to 1.
-        iou_threshold: Of two boxes that overlap more, the less sure one is dropped, 0 to 1.
+        iou_threshold: Of two boxes that overlap more, the less sure one is dropped, 0 to 1; None
+            leaves it to the detector: `USUAL_IOU`, or what a ``.safetensors`` file says.
         max_people: Most boxes for one picture; the surest are kept.
         input_size: Longer side in pixels to which a YOLO scales a picture; an exported file with a
             fixed input size and a ``.safetensors`` file keep their own.
@@ -47,7 +51,7 @@ class DetectorSettings:
 
     class_name: str = "person"
     person_threshold: float = 0.25
-    iou_threshold: float = 0.7
+    iou_threshold: float | None = None
     max_people: int = 300
     input_size: int = 640
     device: str = "cpu"
@@ -58,12 +62,17 @@ class DetectorSettings:
         """Check the ranges."""
         for field in ("person_threshold", "iou_threshold"):
             value = getattr(self, field)
-            if not 0 <= value <= 1:
+            if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"{field} is {value}, expected 0 to 1")
         for field in ("max_people", "input_size"):
             value = getattr(self, field)
             if value < 1:
                 raise UsageError(f"{field} is {value}, expected at least 1")
+
+    @property
+    def overlap(self) -> float:
+        """Return the overlap that is used, where the detector has none of its own."""
+        return USUAL_IOU if self.iou_threshold is None else self.iou_threshold
 
 
 # How ultralytics ends the name of the folder of an OpenVINO export.

@@ -1,7 +1,8 @@
 """Detector files of this project: a YOLO's weights as safetensors, with what opens them again.
 
-The metadata name the architecture by the file in which ultralytics describes it, the classes, and
-the input size. Nothing in the file is code, so such a file needs no trust.
+The metadata name the architecture by the file in which ultralytics describes it, the classes, the
+input size and, if it is not the usual one, the overlap of boxes. Nothing in the file is code, so
+such a file needs no trust.
 """
 
 import json
@@ -14,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from hrnet_cli.detectors import USUAL_IOU
 from hrnet_cli.errors import OutputError, WeightsError
 
 SUFFIX = ".safetensors"
@@ -33,12 +35,14 @@ class StoredYolo:
         classes: Names of the classes, in the order of their numbers.
         input_size: Longer side in pixels to which pictures are scaled.
         tensors: Weights by name, float32 where the file has half precision.
+        iou_threshold: Of two boxes that overlap more, the less sure one is dropped, 0 to 1.
     """
 
     architecture: str
     classes: tuple[str, ...]
     input_size: int
     tensors: dict[str, torch.Tensor]
+    iou_threshold: float = USUAL_IOU
 
 
 def read_stored_yolo(path: Path) -> StoredYolo:
@@ -66,6 +70,7 @@ def read_stored_yolo(path: Path) -> StoredYolo:
         _classes(metadata, path),
         _input_size(metadata, path),
         {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()},
+        _iou_threshold(metadata, path),
     )
 
 
@@ -90,6 +95,7 @@ def save_stored_yolo(path: Path, stored: StoredYolo, *, licence: str, provenance
         "architecture": stored.architecture,
         "classes": json.dumps(stored.classes),
         "input_size": str(stored.input_size),
+        "iou_threshold": str(stored.iou_threshold),
         "licence": licence,
         "provenance": provenance,
     }
@@ -130,6 +136,17 @@ def _input_size(metadata: dict[str, str], path: Path) -> int:
     if not size or size % _STRIDE:
         raise _unusable(path, "input_size", text, f"a multiple of {_STRIDE}")
     return size
+
+
+def _iou_threshold(metadata: dict[str, str], path: Path) -> float:
+    text = metadata.get("iou_threshold", str(USUAL_IOU))
+    try:
+        overlap = float(text)
+    except ValueError:
+        overlap = -1.0
+    if not 0 <= overlap <= 1:
+        raise _unusable(path, "iou_threshold", text, "a number from 0 to 1")
+    return overlap
 
 
 def _unusable(path: Path, key: str, value: str, expected: str) -> WeightsError:

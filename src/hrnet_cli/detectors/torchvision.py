@@ -109,7 +109,7 @@ def _build(
         "weights": None,
         "weights_backbone": None,
         "box_score_thresh": settings.person_threshold,
-        "box_nms_thresh": settings.iou_threshold,
+        "box_nms_thresh": settings.overlap,
         "box_detections_per_img": _BOXES_OF_ALL_CLASSES,
     }
     if "roi_heads.box_head.fc6.weight" not in state:

@@ -98,7 +98,8 @@ def open_yolo(name: str, path: Path, settings: DetectorSettings) -> YoloDetector
     """Load a detector file; pose and segmentation models will do, their boxes are used.
 
     A ``.pt`` file is a pickle: loading it runs what it says. Whether to is the caller's decision.
-    A ``.safetensors`` file brings its own input size.
+    A ``.safetensors`` file brings its own input size, and the overlap of boxes where the settings
+    have none.
 
     Args:
         name: Name for the records.
@@ -113,7 +114,8 @@ def open_yolo(name: str, path: Path, settings: DetectorSettings) -> YoloDetector
     stored = None
     if path.suffix.lower() == stored_yolo.SUFFIX:
         stored = stored_yolo.read_stored_yolo(path)
-        settings = replace(settings, input_size=stored.input_size)
+        own = stored.iou_threshold if settings.iou_threshold is None else settings.iou_threshold
+        settings = replace(settings, input_size=stored.input_size, iou_threshold=own)
     with _process_left_as_it_was(), _nothing_sent(), _no_console():
         model = _load(_import_ultralytics(), path, settings, stored)
     if settings.threads is not None:
@@ -265,7 +267,7 @@ def _predict(
             bgr_images,
             imgsz=settings.input_size,
             conf=settings.person_threshold,
-            iou=settings.iou_threshold,
+            iou=settings.overlap,
             max_det=settings.max_people,
             classes=classes,
             device=settings.device,

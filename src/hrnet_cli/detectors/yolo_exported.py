@@ -94,7 +94,7 @@ class ExportedYolo:
         kept_N = suppress(
             xyxy_A4[sure_A],
             scores_A[sure_A],
-            self._settings.iou_threshold,
+            self._settings.overlap,
             self._settings.max_people,
         )
         height, width = image_HW3.shape[:2]
