@@ -5,11 +5,17 @@ normalised on its own, the frame's people pass an eager float32 network as one b
 over people and keypoints takes the highest pixel of each heatmap. Weights are random, which speed
 does not notice. Where a machine does other things too, trust the ratios by processor time.
 
-Run: python benchmarks/runtimes.py [--rounds 5] [--people 8]
+8 bits are calibrated on parts of two photos: enough for speed, which is all that counts here.
+rtmlib runs in an environment of its own (`pip install rtmlib openvino`), on the same network, image
+and boxes, person by person as it does; it is given the picture as an array.
+
+Run: python benchmarks/runtimes.py [--rounds 5] [--people 8] [--rtmlib ITS_PYTHON]
 """
 
 import argparse
+import contextlib
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,16 +32,26 @@ from hrnet_cli.device import processors
 from hrnet_cli.errors import HrnetError
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.images import read_image
-from hrnet_cli.model_crops import installed_photos
+from hrnet_cli.model_crops import installed_photos, photo_crops
+from hrnet_cli.model_metadata import ARCHITECTURE, spec_to_metadata
 from hrnet_cli.model_opening import open_model
 from hrnet_cli.models.hrnet import HRNet
-from hrnet_cli.runtimes import Computing
+from hrnet_cli.runtimes import Computing, RuntimeSettings
+from hrnet_cli.runtimes.exported import open_exported, read_exported
 from hrnet_cli.runtimes.folding import fold_batch_norms
-from hrnet_cli.runtimes.graph import trace
+from hrnet_cli.runtimes.graph import PIXELS, trace
+from hrnet_cli.runtimes.graph_files import write_graph_file
+from hrnet_cli.runtimes.onnx_graph import write_graph
 from hrnet_cli.schema import load_schema
 
 SPEC = ModelSpec("w32", 32, (256, 192), "msra", load_schema("coco17"))
 WAYS = (("torch", "fp32"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+EIGHT_BITS = {"onnx": ".onnx", "openvino": ".xml"}
+CALIBRATION_CROPS = 32
+# Parts of the photos, (x1, y1, x2, y2) as shares of width and height.
+PARTS = tuple((x / 8, y / 8, x / 8 + 0.5, y / 8 + 0.5) for x in range(4) for y in range(4))
+RTMLIB_BACKENDS = ("onnxruntime", "openvino")
+PREPARING_NODES = 4
 
 
 def plain_frame(network, image, boxes):
@@ -90,32 +106,102 @@ def open_ways(weights):
     return estimators
 
 
+def open_eight_bits(network, place):
+    """Return an estimator for every runtime that computes in 8 bits."""
+    calibration = photo_crops(installed_photos(), SPEC, CALIBRATION_CROPS, PARTS)
+    graph = trace(fold_batch_norms(network), SPEC)
+    metadata = {**spec_to_metadata(SPEC), "architecture": ARCHITECTURE, "precision": "int8"}
+    estimators = {}
+    for runtime, suffix in EIGHT_BITS.items():
+        path = place / f"w32-int8{suffix}"
+        write_graph_file(path, graph, metadata, precision="int8", calibration_BHW3=calibration)
+        settings = RuntimeSettings(precision="int8")
+        opened = open_exported(read_exported(path), runtime, settings, None)
+        estimators[f"{runtime} int8"] = PoseEstimator(opened, SPEC)
+    return estimators
+
+
+@contextlib.contextmanager
+def rtmlib_loops(python, network, image, boxes, place):
+    """Yield, for each of rtmlib's engines, what runs it once and returns both its seconds."""
+    model = write_graph(trace(fold_batch_norms(network), SPEC), {}, 1)
+    # rtmlib makes the pixels itself.
+    del model.graph.node[:PREPARING_NODES]
+    shape = model.graph.input[0].type.tensor_type
+    model.graph.input[0].name, shape.elem_type = PIXELS, 1
+    for dim, size in zip(shape.shape.dim, (1, 3, *SPEC.input_hw), strict=True):
+        dim.dim_value = size
+    (place / "w32.onnx").write_bytes(model.SerializeToString())
+    np.save(place / "image.npy", image[:, :, ::-1])
+    np.save(place / "boxes.npy", boxes.xyxy_N4)
+    files = [str(place / name) for name in ("w32.onnx", "image.npy", "boxes.npy")]
+    script = str(Path(__file__).parent / "peers" / "rtmlib_loop.py")
+    with contextlib.ExitStack() as stack:
+        loops = {}
+        for backend in RTMLIB_BACKENDS:
+            command = [python, script, *files, backend]
+            peer = stack.enter_context(
+                subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+            while peer.stdout.readline().strip() != "ready":
+                if peer.poll() is not None:
+                    sys.exit(f"rtmlib with {backend} did not start")
+            loops[f"rtmlib {backend}"] = lambda peer=peer: ask(peer)
+        yield loops
+
+
+def ask(peer):
+    """Return the seconds of one run of a peer, of the clock and of the processor."""
+    peer.stdin.write("\n")
+    peer.stdin.flush()
+    return tuple(float(text) for text in peer.stdout.readline().split())
+
+
+def timed(way):
+    """Return the seconds of one run, of the clock and of the processor."""
+    start, used = time.perf_counter(), time.process_time()
+    way()
+    return time.perf_counter() - start, time.process_time() - used
+
+
 def main() -> None:
     """Time all in turn and print a markdown table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--rtmlib", help="Python of an environment that has rtmlib and openvino")
     options = parser.parse_args()
     photo = installed_photos()[0]
     image = cv2.resize(read_image(photo)[0], (1920, 1080))
     boxes = some_boxes(image.shape[:2], options.people)
     network = lively_network()
-    with tempfile.TemporaryDirectory() as place:
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(tempfile.TemporaryDirectory())
         weights = Path(place) / "w32.safetensors"
         checkpoint.save_model(
             weights, network.state_dict(), SPEC, provenance="random", licence="none"
         )
-        ways = {"plain eager fp32": lambda: plain_frame(network, image, boxes.xyxy_N4)}
-        for name, estimator in open_ways(weights).items():
-            ways[name] = lambda estimator=estimator: estimator.estimate([image], [boxes])
+        ways = {
+            "plain eager fp32": lambda: timed(lambda: plain_frame(network, image, boxes.xyxy_N4))
+        }
+        estimators = open_ways(weights) | open_eight_bits(network, Path(place))
+        for name, estimator in estimators.items():
+            ways[name] = lambda estimator=estimator: timed(
+                lambda: estimator.estimate([image], [boxes])
+            )
+        if options.rtmlib:
+            ways |= stack.enter_context(
+                rtmlib_loops(options.rtmlib, network, image, boxes, Path(place))
+            )
         seconds, processor = ({name: [] for name in ways} for _ in range(2))
         for run in range(options.rounds + 1):
             for name, way in ways.items():
-                start, used = time.perf_counter(), time.process_time()
-                way()
+                clock_s, processor_s = way()
                 if run:
-                    seconds[name].append(time.perf_counter() - start)
-                    processor[name].append(time.process_time() - used)
+                    seconds[name].append(clock_s)
+                    processor[name].append(processor_s)
     peak = measure_peak(processors(), 5)
     work = trace(fold_batch_norms(network), SPEC).multiplications()
     plain = seconds["plain eager fp32"]
@@ -125,7 +211,7 @@ def main() -> None:
     used = {name: statistics.median(values) for name, values in processor.items()}
     for name, values in seconds.items():
         best = options.people / min(values)
-        limit = peak.get(name.split()[-1])
+        limit = peak.get("fp32" if name.startswith("rtmlib") else name.split()[-1])
         share = f"{best * work / limit:.0%}" if limit else ""
         print(
             f"| {name} | {options.people / statistics.median(values):.2f} | {best:.2f} |"
