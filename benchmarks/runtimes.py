@@ -141,9 +141,7 @@ def rtmlib_loops(python, network, image, boxes, place):
         for backend in RTMLIB_BACKENDS:
             command = [python, script, *files, backend]
             peer = stack.enter_context(
-                subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-                )
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             )
             while peer.stdout.readline().strip() != "ready":
                 if peer.poll() is not None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ from hrnet_cli.runtimes.exported import graph_file
 from hrnet_cli.schema import load_schema
 from hrnet_cli.stages import StageClock
 from hrnet_cli.structures import Boxes, Frame, PersonHeatmaps, Poses
+
+if TYPE_CHECKING:
+    from hrnet_cli.runtimes.torch_people import FindPeople
 
 log = logging.getLogger(__name__)
 
@@ -205,6 +209,7 @@ class PoseEstimator:
         load_summary: str = "",
     ) -> None:
         self.runtime = runtime
+        self._find_people: FindPeople | None = getattr(runtime, "find_people", None)
         self.spec = spec
         self.batch_size = batch_size
         self.flip_test = flip_test
@@ -256,10 +261,12 @@ class PoseEstimator:
         picture_of_person = np.repeat(np.arange(len(images)), people)
         # With the flip test each person takes two places in a batch.
         people_per_pass = max(1, self.batch_size // 2) if self.flip_test else self.batch_size
-        batches = [_Batch.nobody(len(self.spec.schema))] + [
-            self._estimate_batch(images, picture_of_person[span], image_to_crop_N23[span])
-            for span in _spans(len(picture_of_person), people_per_pass)
-        ]
+        estimate = self._estimate_batches
+        if self._find_people is not None and not self.keep_heatmaps:
+            estimate = self._find_batches
+        spans = list(_spans(len(picture_of_person), people_per_pass))
+        batches = [_Batch.nobody(len(self.spec.schema))]
+        batches += estimate(images, picture_of_person, image_to_crop_N23, spans)
         points_NK2 = np.concatenate([batch.points_BK2 for batch in batches])
         scores_NK = np.concatenate([batch.scores_BK for batch in batches])
         heatmaps = self._person_heatmaps(batches, image_to_crop_N23)
@@ -268,6 +275,46 @@ class PoseEstimator:
             self._poses(points_NK2, scores_NK, heatmaps, slice(end - len(own), end), own)
             for end, own in zip(ends, boxes, strict=True)
         ]
+
+    def _estimate_batches(
+        self,
+        images: Sequence[np.ndarray],
+        pictures_N: np.ndarray,
+        image_to_crop_N23: np.ndarray,
+        spans: Sequence[slice],
+    ) -> "list[_Batch]":
+        return [
+            self._estimate_batch(images, pictures_N[span], image_to_crop_N23[span])
+            for span in spans
+        ]
+
+    def _find_batches(
+        self,
+        images: Sequence[np.ndarray],
+        pictures_N: np.ndarray,
+        image_to_crop_N23: np.ndarray,
+        spans: Sequence[slice],
+    ) -> "list[_Batch]":
+        """Have a GPU do all batches, and fetch what it found when the last is begun."""
+        if self._find_people is None:
+            raise ValueError("the runtime has no find_people")
+        with self.clock.stage("network"):
+            pending = [
+                self._find_people(images, pictures_N[span], image_to_crop_N23[span], self.flip_test)
+                for span in spans
+            ]
+            found = [one.fetch() for one in pending]
+        with self.clock.stage("decode"):
+            return [
+                _Batch(
+                    geometry.apply_affines(
+                        points_BK2, geometry.invert_affines(image_to_crop_N23[span])
+                    ),
+                    scores_BK,
+                    None,
+                )
+                for span, (points_BK2, scores_BK) in zip(spans, found, strict=True)
+            ]
 
     def _estimate_batch(
         self, images: Sequence[np.ndarray], pictures_B: np.ndarray, image_to_crop_B23: np.ndarray

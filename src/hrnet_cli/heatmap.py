@@ -9,7 +9,11 @@ The conventions:
 - ``udp``: as ``dark`` with other stencils, on a grid that spans pixel centres (UDP, CVPR 2020;
   MMPose ``UDPHeatmap``).
 
-All functions are pure. Shape letters: N people, K keypoints, H W heatmap height and width, M = N*K.
+Only a small square around each peak decides where the keypoint is (`read_squares`), so that a GPU
+hands over these and not the heatmaps.
+
+All functions are pure. Shape letters: N people, K keypoints, H W heatmap height and width, M = N*K,
+R rows and columns of a square.
 """
 
 import functools
@@ -64,17 +68,69 @@ def decode(
         the highest value of each heatmap, before blurring, about 0 to 1 and not clipped. A
         heatmap without a value above 0 gives the point (0, 0).
     """
+    size_hw = heatmaps_NKHW.shape[2], heatmaps_NKHW.shape[3]
+    kernel = blur_kernel if blur_kernel is not None else default_blur_kernel(size_hw[0])
     peaks_NK2, scores_NK = find_peaks(heatmaps_NKHW)
-    kernel = blur_kernel if blur_kernel is not None else default_blur_kernel(heatmaps_NKHW.shape[2])
-    if codec == "msra":
-        refined_NK2 = refine_quarter(heatmaps_NKHW, peaks_NK2)
-    elif codec == "dark":
-        refined_NK2 = refine_dark(heatmaps_NKHW, peaks_NK2, kernel)
-    else:
-        refined_NK2 = refine_udp(heatmaps_NKHW, peaks_NK2, kernel) * (scores_NK > 0)[..., None]
-    if bounded:
-        refined_NK2 = _inside(refined_NK2, peaks_NK2, heatmaps_NKHW.shape[2:])
+    squares_NKRR = read_squares(heatmaps_NKHW, peaks_NK2, square_reach(codec, kernel))
+    refined_NK2 = refine(squares_NKRR, peaks_NK2, size_hw, codec, kernel, bounded=bounded)
     return (refined_NK2 * heatmap_grid_step(input_hw, codec)).astype(np.float32), scores_NK
+
+
+def square_reach(codec: str, blur_kernel: int) -> int:
+    """Return how far from a peak `refine` reads, in heatmap pixels."""
+    return 1 if codec == "msra" else blur_kernel // 2 + (2 if codec == "dark" else 1)
+
+
+def read_squares(heatmaps_NKHW: Floats, pixels_NK2: Ints, reach: int) -> Floats:
+    """Return the values in a square around one pixel of each heatmap, 0 beyond its rims.
+
+    Args:
+        heatmaps_NKHW: Heatmaps.
+        pixels_NK2: Pixels (x, y) inside them.
+        reach: Pixels from the middle of the square to its side.
+
+    Returns:
+        (N, K, R, R) with R = 2 * reach + 1.
+    """
+    height, width = heatmaps_NKHW.shape[2:]
+    read = np.arange(-reach, reach + 1)
+    x_NKR, y_NKR = pixels_NK2[..., :1] + read, pixels_NK2[..., 1:] + read
+    columns_NKR, rows_NKR = np.clip(x_NKR, 0, width - 1), np.clip(y_NKR, 0, height - 1)
+    starts_NKR = _first_pixels(heatmaps_NKHW)[..., None] + rows_NKR * width
+    squares_NKRR = np.ravel(heatmaps_NKHW)[starts_NKR[..., None] + columns_NKR[..., None, :]]
+    squares_NKRR *= (y_NKR == rows_NKR)[..., None] & (x_NKR == columns_NKR)[..., None, :]
+    return squares_NKRR
+
+
+def refine(
+    squares_NKRR: Floats,
+    peaks_NK2: Ints,
+    size_hw: tuple[int, int],
+    codec: str,
+    blur_kernel: int,
+    *,
+    bounded: bool,
+) -> Floats:
+    """Return peaks moved to where the keypoint is, as the codec says.
+
+    Args:
+        squares_NKRR: Of `read_squares` around the peaks, with the reach of `square_reach`.
+        peaks_NK2: Of `find_peaks`.
+        size_hw: Heatmap (height, width).
+        codec: See `decode`.
+        blur_kernel: See `decode`.
+        bounded: See `decode`.
+
+    Returns:
+        (N, K, 2) as (x, y) in heatmap pixels.
+    """
+    if codec == "msra":
+        refined_NK2 = refine_quarter(squares_NKRR, peaks_NK2, size_hw)
+    elif codec == "dark":
+        refined_NK2 = refine_dark(squares_NKRR, peaks_NK2, size_hw, blur_kernel)
+    else:
+        refined_NK2 = refine_udp(squares_NKRR, peaks_NK2, size_hw, blur_kernel)
+    return _inside(refined_NK2, peaks_NK2, size_hw) if bounded else refined_NK2
 
 
 def default_blur_kernel(heatmap_rows: int) -> int:
@@ -98,36 +154,39 @@ def find_peaks(heatmaps_NKHW: Floats) -> tuple[Ints, Floats]:
     return peaks_M2.reshape(people, keypoints, 2), scores_M.reshape(people, keypoints)
 
 
-def refine_quarter(heatmaps_NKHW: Floats, peaks_NK2: Ints) -> Floats:
+def refine_quarter(squares_NK33: Floats, peaks_NK2: Ints, size_hw: tuple[int, int]) -> Floats:
     """Return peaks moved a quarter pixel towards the larger neighbour on each axis.
 
     Peaks within one pixel of the near rims or on the far rims stay, on both axes (official
     lib/core/inference.py, `get_final_preds`).
     """
-    height, width = heatmaps_NKHW.shape[2:]
+    height, width = size_hw
     x_NK, y_NK = peaks_NK2[..., 0], peaks_NK2[..., 1]
     inner_NK = (x_NK > 1) & (x_NK < width - 1) & (y_NK > 1) & (y_NK < height - 1)
-    values = np.ravel(heatmaps_NKHW)
-    # Peaks on a rim read some other pixel, without effect.
-    pixel_NK = (_first_pixels(heatmaps_NKHW) + y_NK * width + x_NK) * inner_NK + width * ~inner_NK
-    refined_NK2 = peaks_NK2.astype(np.float32)
-    for axis, step in ((0, 1), (1, width)):
-        slope_NK = values[pixel_NK + step] - values[pixel_NK - step]
-        refined_NK2[..., axis] += np.sign(slope_NK) * (np.float32(0.25) * inner_NK)
-    return refined_NK2
+    slopes_NK2 = np.stack(
+        [
+            squares_NK33[..., 1, 2] - squares_NK33[..., 1, 0],
+            squares_NK33[..., 2, 1] - squares_NK33[..., 0, 1],
+        ],
+        axis=-1,
+    )
+    steps_NK2 = np.sign(slopes_NK2) * (np.float32(0.25) * inner_NK)[..., None]
+    return peaks_NK2.astype(np.float32) + steps_NK2
 
 
-def refine_dark(heatmaps_NKHW: Floats, peaks_NK2: Ints, blur_kernel: int) -> Floats:
+def refine_dark(
+    squares_NKRR: Floats, peaks_NK2: Ints, size_hw: tuple[int, int], blur_kernel: int
+) -> Floats:
     """Return peaks moved to the maximum of a parabola through the log of the blurred heatmap.
 
     Derivatives over two pixels; peaks within two pixels of a rim stay (DARK, CVPR 2020, eq. 9;
     MMPose `refine_keypoints_dark`). The reference first scales each blurred heatmap to its old
     peak, a constant after the log, which no derivative sees.
     """
-    height, width = heatmaps_NKHW.shape[2:]
+    height, width = size_hw
     x_NK, y_NK = peaks_NK2[..., 0], peaks_NK2[..., 1]
     inner_NK = (x_NK > 1) & (x_NK < width - 2) & (y_NK > 1) & (y_NK < height - 2)
-    blurred = blur_around(heatmaps_NKHW, peaks_NK2, blur_kernel, reach=2)
+    blurred = blur_around(squares_NKRR, peaks_NK2, size_hw, blur_kernel)
     logs_NKSS = np.log(np.maximum(blurred, 1e-10))
 
     def value(dx: int, dy: int) -> Doubles:
@@ -142,18 +201,21 @@ def refine_dark(heatmaps_NKHW: Floats, peaks_NK2: Ints, blur_kernel: int) -> Flo
     return (peaks_NK2 + offsets_NK2 * inner_NK[..., None]).astype(np.float32)
 
 
-def refine_udp(heatmaps_NKHW: Floats, peaks_NK2: Ints, blur_kernel: int) -> Floats:
+def refine_udp(
+    squares_NKRR: Floats, peaks_NK2: Ints, size_hw: tuple[int, int], blur_kernel: int
+) -> Floats:
     """Return peaks moved like `refine_dark`, with UDP's one-pixel stencils and up to the rims.
 
     The log is taken of values limited to 0.001..50, the rims are repeated outwards and a small
     number is added to the diagonal of the Hessian (MMPose `refine_keypoints_dark_udp`). Before the
     limits each blurred heatmap is scaled to its old peak; its new peak is looked for beside the
-    old one only, which differs from the reference on heatmaps of noise about 0.003 high.
+    old one only, which differs from the reference on heatmaps of noise about 0.003 high. A heatmap
+    without a value above 0 gives (0, 0).
     """
-    width = heatmaps_NKHW.shape[3]
-    pixels_NK = _first_pixels(heatmaps_NKHW) + peaks_NK2[..., 1] * width + peaks_NK2[..., 0]
-    blurred = blur_around(heatmaps_NKHW, peaks_NK2, blur_kernel, reach=1)
-    scale_NK = np.ravel(heatmaps_NKHW)[pixels_NK] / (blurred.max(axis=(2, 3)) + 1e-12)
+    middle = squares_NKRR.shape[-1] // 2
+    peak_values_NK = squares_NKRR[..., middle, middle]
+    blurred = blur_around(squares_NKRR, peaks_NK2, size_hw, blur_kernel)
+    scale_NK = peak_values_NK / (blurred.max(axis=(2, 3)) + 1e-12)
     limited = np.clip(blurred * scale_NK[..., None, None], 1e-3, 50)
     logs_NKSS = np.log(limited)
 
@@ -167,39 +229,38 @@ def refine_udp(heatmaps_NKHW: Floats, peaks_NK2: Ints, blur_kernel: int) -> Floa
     xx = right - 2 * center + left + tiny
     yy = down - 2 * center + up + tiny
     xy = (value(1, 1) - right - down + 2 * center - left - up + value(-1, -1)) / 2
-    return (peaks_NK2 + _newton_step(gradient, xx, xy, yy)).astype(np.float32)
+    refined_NK2 = (peaks_NK2 + _newton_step(gradient, xx, xy, yy)).astype(np.float32)
+    return refined_NK2 * (peak_values_NK > 0)[..., None]
 
 
-def blur_around(heatmaps_NKHW: Floats, pixels_NK2: Ints, kernel: int, *, reach: int) -> Doubles:
-    """Return the values a Gaussian blur gives in a square around one pixel of each heatmap.
+def blur_around(
+    squares_NKRR: Floats, pixels_NK2: Ints, size_hw: tuple[int, int], kernel: int
+) -> Doubles:
+    """Return the values a Gaussian blur gives in the middle of squares of heatmaps.
 
     A small share of the work of blurring whole heatmaps. They are zero beyond their rims while
     blurring; in the result the blurred rim is repeated outwards.
 
     Args:
-        heatmaps_NKHW: Heatmaps.
-        pixels_NK2: Pixels (x, y) inside them.
+        squares_NKRR: Of `read_squares`, with a reach of at least half the kernel.
+        pixels_NK2: Pixels (x, y) in the middle of the squares.
+        size_hw: Heatmap (height, width).
         kernel: Odd width of the blur in pixels; OpenCV's rule gives the standard deviation.
-        reach: Pixels from the middle of the square to its side.
 
     Returns:
-        (N, K, S, S) with S = 2 * reach + 1.
+        (N, K, S, S) with S = R - kernel + 1.
     """
-    height, width = heatmaps_NKHW.shape[2:]
-    x_NK1, y_NK1 = pixels_NK2[..., :1], pixels_NK2[..., 1:]
-    read = np.arange(-reach - kernel // 2, reach + kernel // 2 + 1)
-    x_NKR, y_NKR = x_NK1 + read, y_NK1 + read
-    columns_NKR, rows_NKR = np.clip(x_NKR, 0, width - 1), np.clip(y_NKR, 0, height - 1)
-    starts_NKR = _first_pixels(heatmaps_NKHW)[..., None] + rows_NKR * width
-    squares_NKRR = np.ravel(heatmaps_NKHW)[starts_NKR[..., None] + columns_NKR[..., None, :]]
-    squares_NKRR *= (y_NKR == rows_NKR)[..., None] & (x_NKR == columns_NKR)[..., None, :]
-    side = 2 * reach + 1
+    height, width = size_hw
+    people, keypoints, read = squares_NKRR.shape[:3]
+    side = read - kernel + 1
+    reach = side // 2
     # Doubles, so that a result does not depend on how many heatmaps share the product.
-    flat_NKR = squares_NKRR.reshape(*pixels_NK2.shape[:2], len(read) ** 2).astype(np.float64)
-    blurred_NKSS = (flat_NKR @ _blur_weights(kernel, side)).reshape(*flat_NKR.shape[:2], side, side)
-    near = np.arange(-reach, reach + 1)
-    from_column_NKS = np.clip(x_NK1 + near, 0, width - 1) - x_NK1 + reach
-    from_row_NKS = np.clip(y_NK1 + near, 0, height - 1) - y_NK1 + reach
+    flat_NKR = squares_NKRR.reshape(people, keypoints, read**2).astype(np.float64)
+    blurred_NKSS = (flat_NKR @ _blur_weights(kernel, side)).reshape(people, keypoints, side, side)
+    x_NK1, y_NK1 = pixels_NK2[..., :1], pixels_NK2[..., 1:]
+    near: Ints = np.arange(-reach, reach + 1, dtype=np.int64)
+    from_column_NKS: Ints = np.clip(x_NK1 + near, 0, width - 1) - x_NK1 + reach
+    from_row_NKS: Ints = np.clip(y_NK1 + near, 0, height - 1) - y_NK1 + reach
     by_row = np.take_along_axis(blurred_NKSS, from_row_NKS[..., None], axis=2)
     return np.take_along_axis(by_row, from_column_NKS[..., None, :], axis=3)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hrnet_cli import load_model, read_image
+from hrnet_cli import geometry, load_model, read_image
+from hrnet_cli.runtimes import torch_people
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -20,3 +21,20 @@ def test_cuda_finds_the_keypoints_the_cpu_finds(request):
     seen = on_cpu.scores_NK > 0.3
     assert seen.sum() > 5
     np.testing.assert_allclose(on_cuda.keypoints_NK2[seen], on_cpu.keypoints_NK2[seen], atol=5)
+
+
+def test_photos_on_cuda_give_the_crops_and_poses_of_the_processor(request):
+    image, _ = read_image(request.config.rootpath / "examples" / "astronaut.jpg")
+    centers, sizes = geometry.crop_boxes([[11, 15, 364, 512], [100, 0, 300, 300]], (128, 96))
+    matrices = geometry.crop_matrices(centers, sizes, (128, 96), "dark")
+    expected = geometry.warp_crops(image, matrices, (128, 96))
+    found = torch_people.warp_crops([image], np.zeros(2, int), matrices, (128, 96), "cuda")
+    assert np.abs(found.cpu().numpy().astype(int) - expected).max() <= 1
+    estimator = load_model("starter", device="cuda", runtime="torch")
+    boxes = [[11, 15, 364, 512], [100, 0, 300, 300]]
+    whole = estimator(image, boxes)
+    estimator._find_people = None  # crops and heatmaps travel
+    parts = estimator(image, boxes)
+    seen = parts.scores_NK > 0.3
+    assert seen.sum() > 5
+    np.testing.assert_allclose(whole.keypoints_NK2[seen], parts.keypoints_NK2[seen], atol=2)

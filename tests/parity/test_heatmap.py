@@ -143,7 +143,8 @@ def test_final_keypoints_equal_official(reference, case):
 def test_quarter_offset_agrees_with_mmpose_where_the_rules_do(reference, case):
     heatmaps = reference[f"{case}_heatmaps"]
     peaks, scores = heatmap.find_peaks(heatmaps)
-    ours = heatmap.refine_quarter(heatmaps, peaks)
+    squares = heatmap.read_squares(heatmaps, peaks, 1)
+    ours = heatmap.refine_quarter(squares, peaks, heatmaps.shape[2:])
     same = away_from_rims(heatmaps) & (scores > 0)
     assert same.mean() > 0.5
     np.testing.assert_array_equal(ours[same], reference[f"{case}_mm_refine_quarter"][same])
@@ -156,7 +157,8 @@ def test_blur_equals_mmpose(reference, case):
     pixels = np.tile(np.stack([columns, rows], axis=-1).reshape(-1, 1, 2), (1, len(chosen), 1))
     everywhere = np.broadcast_to(chosen, (height * width, *chosen.shape))
     kernel = int(reference[f"{case}_blur_kernel"])
-    blurred = heatmap.blur_around(everywhere, pixels, kernel, reach=0)[:, :, 0, 0]
+    squares = heatmap.read_squares(everywhere, pixels, kernel // 2)
+    blurred = heatmap.blur_around(squares, pixels, (height, width), kernel)[:, :, 0, 0]
     ours = blurred.T.reshape(chosen.shape)
     # The reference scales each blurred heatmap to its old peak.
     ours *= (chosen.max(axis=(1, 2)) / ours.max(axis=(1, 2)))[:, None, None]
@@ -170,12 +172,14 @@ def test_blur_width_follows_the_heatmap(reference, case):
 
 
 @pytest.mark.parametrize(
-    ("refine", "key"), [("refine_dark", "mm_refine_dark"), ("refine_udp", "mm_refine_dark_udp")]
+    ("codec", "key"), [("dark", "mm_refine_dark"), ("udp", "mm_refine_dark_udp")]
 )
-def test_refinement_equals_mmpose(reference, case, refine, key):
+def test_refinement_equals_mmpose(reference, case, codec, key):
     heatmaps = reference[f"{case}_heatmaps"]
     peaks, _ = heatmap.find_peaks(heatmaps)
-    ours = getattr(heatmap, refine)(heatmaps, peaks, int(reference[f"{case}_blur_kernel"]))
+    kernel = int(reference[f"{case}_blur_kernel"])
+    squares = heatmap.read_squares(heatmaps, peaks, heatmap.square_reach(codec, kernel))
+    ours = heatmap.refine(squares, peaks, heatmaps.shape[2:], codec, kernel, bounded=False)
     theirs = reference[f"{case}_{key}"]
     clear = np.isin(kinds(reference, case), CLEAR)
     assert clear.any()

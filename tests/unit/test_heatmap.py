@@ -166,7 +166,7 @@ def test_a_quarter_pixel_towards_the_larger_neighbour():
     maps[0, 1, 4, 3] = 0.5  # to the left; even upwards and downwards
     maps[0, 2, 4, 7] = 2  # a peak on the rim stays
     peaks, _ = heatmap.find_peaks(maps)
-    refined = heatmap.refine_quarter(maps, peaks)
+    refined = heatmap.refine_quarter(heatmap.read_squares(maps, peaks, 1), peaks, (8, 8))
     assert refined.tolist() == [[[4.25, 3.75], [3.75, 4], [7, 4]]]
 
 
@@ -207,7 +207,9 @@ def test_blur_widths_are_odd_and_in_proportion(rows, kernel):
 @pytest.mark.parametrize("pixel", [(9, 12), (0, 0), (17, 23), (1, 22)])
 def test_blurring_around_a_pixel_is_blurring_the_whole_map(kernel, pixel):
     maps = np.random.default_rng(0).random((2, 3, 24, 18), np.float32)
-    near = heatmap.blur_around(maps, np.full((2, 3, 2), pixel), kernel, reach=2)
+    pixels = np.full((2, 3, 2), pixel)
+    squares = heatmap.read_squares(maps, pixels, kernel // 2 + 2)
+    near = heatmap.blur_around(squares, pixels, (24, 18), kernel)
     whole = cv2.GaussianBlur(maps[1, 2], (kernel, kernel), 0, borderType=cv2.BORDER_CONSTANT)
     x, y = pixel
     rows = np.clip(np.arange(y - 2, y + 3), 0, 23)
@@ -262,7 +264,8 @@ def test_nobody(codec):
     assert (points.shape, scores.shape) == ((0, 17, 2), (0, 17))
     assert points.dtype == scores.dtype == np.float32
     pixels = np.zeros((0, 17, 2), np.int64)
-    assert heatmap.blur_around(targets, pixels, 11, reach=2).shape == (0, 17, 5, 5)
+    squares = heatmap.read_squares(targets, pixels, 7)
+    assert heatmap.blur_around(squares, pixels, (64, 48), 11).shape == (0, 17, 5, 5)
     assert heatmap.flip_merge(targets, targets, COCO_FLIP, codec).shape == (0, 17, 64, 48)
 
 

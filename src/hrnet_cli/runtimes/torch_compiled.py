@@ -15,8 +15,9 @@ from torch._dynamo.exc import BackendCompilerFailed
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import DeviceError, UsageError
 from hrnet_cli.runtimes import TOLERANCES, RuntimeSettings
-from hrnet_cli.runtimes.crops import run_in_batches
+from hrnet_cli.runtimes.crops import run_in_batches, split_batch
 from hrnet_cli.runtimes.torch_eager import DTYPES, compute, prepare, to_pixels, use_threads
+from hrnet_cli.runtimes.torch_people import people_finder
 
 
 class TorchCompiled:
@@ -42,6 +43,7 @@ class TorchCompiled:
         self.dtype = DTYPES[settings.precision]
         # Sizes come in few kinds (`run_in_batches`); each is compiled for itself.
         self.network = torch.compile(prepare(network, settings), dynamic=False)
+        self.find_people = people_finder(self._in_parts, spec, self.device, self.dtype)
 
     def __call__(self, crops_BHW3: np.ndarray) -> np.ndarray:
         """Return the heatmaps of crops, as `torch_eager.TorchEager` does."""
@@ -57,6 +59,10 @@ class TorchCompiled:
                 f"torch.compile cannot compile the network for {self.device}: {line}",
                 hint="use --runtime torch",
             ) from error
+
+    def _in_parts(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        spans = split_batch(len(pixels_B3HW))
+        return torch.cat([self.network(pixels_B3HW[start : start + n]) for start, n in spans])
 
 
 def _check_compiler(device: str) -> None:

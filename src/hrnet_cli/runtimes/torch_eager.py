@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from hrnet_cli.config import ModelSpec
-from hrnet_cli.errors import DeviceError
 from hrnet_cli.pixels import normalise
 from hrnet_cli.runtimes import TOLERANCES, RuntimeSettings
 from hrnet_cli.runtimes.crops import check_crops, no_heatmaps
 from hrnet_cli.runtimes.folding import fold_batch_norms
+from hrnet_cli.runtimes.torch_people import out_of_memory, people_finder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,6 +28,9 @@ class TorchEager:
         spec: Gives crop size, colour statistics and the number of keypoints.
         device: Device name that torch knows, such as ``cpu`` or ``cuda:1``.
         precision: ``fp32``, or ``bf16`` or ``fp16`` where the network's parameters are of it.
+
+    Attributes:
+        find_people: On a GPU, finds keypoints without leaving it; see `torch_people`.
     """
 
     name = "torch"
@@ -40,6 +43,7 @@ class TorchEager:
         self.device = device
         self.tolerance = TOLERANCES[precision]
         self.dtype = DTYPES[precision]
+        self.find_people = people_finder(self.network, spec, device, self.dtype)
 
     def __call__(self, crops_BHW3: np.ndarray) -> np.ndarray:
         """Return the heatmaps of crops.
@@ -72,12 +76,23 @@ def open_folded(network: nn.Module, spec: ModelSpec, settings: RuntimeSettings) 
 
 def prepare(network: nn.Module, settings: RuntimeSettings) -> nn.Module:
     """Return a folded copy of a network in the precision and memory layout that run fastest."""
+    keep_precision(settings)
     folded = fold_batch_norms(network).to(settings.device, DTYPES[settings.precision])
     # Convolutions on processors and tensor cores want the channels innermost; pixels come so.
     for parameter in folded.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return folded
+
+
+def keep_precision(settings: RuntimeSettings) -> None:
+    """Have a GPU compute float32 where float32 is asked for, in this process.
+
+    By itself PyTorch lets its convolutions use TF32, which has 10 bits of mantissa; whoever wants
+    speed asks for bf16 or fp16, which are faster still.
+    """
+    if settings.device.startswith("cuda") and settings.precision == "fp32":
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def use_threads(threads: int | None) -> None:
@@ -107,8 +122,5 @@ def compute(
         with torch.inference_mode():
             return network(pixels_B3HW).float().cpu().numpy()
     except torch.OutOfMemoryError as error:
-        count, _, height, width = pixels_B3HW.shape
-        raise DeviceError(
-            f"{device}: out of memory for a batch of {count} crops of {height}x{width}",
-            hint="lower --batch-size, or use --device cpu",
-        ) from error
+        count, _, *input_hw = pixels_B3HW.shape
+        raise out_of_memory(device, count, (input_hw[0], input_hw[1])) from error
