@@ -106,18 +106,18 @@ def open_ways(weights):
     return estimators
 
 
-def open_eight_bits(network, place):
+def open_eight_bits(network, place, spec=SPEC):
     """Return an estimator for every runtime that computes in 8 bits."""
-    calibration = photo_crops(installed_photos(), SPEC, CALIBRATION_CROPS, PARTS)
-    graph = trace(fold_batch_norms(network), SPEC)
-    metadata = {**spec_to_metadata(SPEC), "architecture": ARCHITECTURE, "precision": "int8"}
+    calibration = photo_crops(installed_photos(), spec, CALIBRATION_CROPS, PARTS)
+    graph = trace(fold_batch_norms(network), spec)
+    metadata = {**spec_to_metadata(spec), "architecture": ARCHITECTURE, "precision": "int8"}
     estimators = {}
     for runtime, suffix in EIGHT_BITS.items():
         path = place / f"w32-int8{suffix}"
         write_graph_file(path, graph, metadata, precision="int8", calibration_BHW3=calibration)
         settings = RuntimeSettings(precision="int8")
         opened = open_exported(read_exported(path), runtime, settings, None)
-        estimators[f"{runtime} int8"] = PoseEstimator(opened, SPEC)
+        estimators[f"{runtime} int8"] = PoseEstimator(opened, spec)
     return estimators
 
 
