@@ -1,11 +1,14 @@
-"""Processes of --jobs: what they are told, and that none is left behind."""
+"""Processes of --jobs and --devices: what they are told, and that none is left behind."""
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from hrnet_cli.cli.detect_jobs import _part_words, _wait
+from hrnet_cli.cli import detect_jobs
+from hrnet_cli.cli.detect_jobs import _part_words, _wait, run_jobs
+from hrnet_cli.cli.video_options import VideoOptions
 
 
 @pytest.mark.parametrize(
@@ -13,12 +16,37 @@ from hrnet_cli.cli.detect_jobs import _part_words, _wait
     [
         (["a.mp4", "--jobs", "2", "--track"], ["a.mp4", "--track"]),
         (["--jobs=2", "a.mp4"], ["a.mp4"]),
+        (["a.mp4", "--devices", "0,1", "b.mp4", "--devices=2"], ["a.mp4", "b.mp4"]),
         # Behind -- all words are sources, whatever they look like.
         (["--jobs", "2", "--", "-a.mp4", "--jobs"], ["--", "-a.mp4", "--jobs"]),
     ],
 )
 def test_a_process_is_told_its_part_and_the_rest_as_given(given, told):
-    assert _part_words(["detect", *given], "1/2") == ["detect", "--shard", "1/2", *told]
+    words = _part_words(["detect", *given], "1/2", on_gpu=False)
+    assert words == ["detect", "--shard", "1/2", *told]
+
+
+def test_a_process_sees_its_own_gpu_only(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["hrnet", "detect", "a.mp4", "--devices", "2,5", "b.mp4"])
+    started = []
+
+    class Ended:
+        returncode = 0
+
+        def __init__(self, words, *, env, **_):
+            started.append((words[3:], env["CUDA_VISIBLE_DEVICES"]))
+
+        def poll(self):
+            return 0
+
+    monkeypatch.setattr(detect_jobs.subprocess, "Popen", Ended)
+    options = SimpleNamespace(video=VideoOptions(devices="2,5"), quiet=True, folder=None)
+    run_jobs(SimpleNamespace(photos=[], videos=["a.mp4", "b.mp4"]), options)
+    told = ["--device", "cuda", "a.mp4", "b.mp4"]
+    assert started == [
+        (["detect", "--shard", "1/2", *told], "2"),
+        (["detect", "--shard", "2/2", *told], "5"),
+    ]
 
 
 def test_a_second_ctrl_c_leaves_no_process_behind():

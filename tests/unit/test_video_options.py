@@ -63,6 +63,7 @@ def test_rates_and_parts():
     assert VideoOptions(fps="30000/1001").rate == Fraction(30000, 1001)
     assert VideoOptions(fps="12.5").rate == Fraction(25, 2)
     assert VideoOptions(shard="2/8").part == (2, 8)
+    assert VideoOptions(devices="3, 0").cards == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,10 @@ def test_rates_and_parts():
         ({"shard": "1"}, "--shard is '1'"),
         ({"start": "5", "end": "5"}, "--start 5 --end 5.0 leave no frame"),
         ({"jobs": 2, "shard": "1/2"}, "--jobs and --shard exclude each other"),
+        ({"devices": "0", "shard": "1/2"}, "--devices and --shard exclude each other"),
+        ({"devices": "0", "jobs": 2}, "--jobs and --devices exclude each other"),
+        ({"devices": "0,0"}, "--devices is '0,0', expected numbers of GPUs, each once"),
+        ({"devices": "cuda:0"}, "--devices is 'cuda:0'"),
         ({"jobs": 2, "show": True}, "--show and --jobs exclude each other"),
         ({"fill_gaps": 1, "smooth": "kalman"}, "--fill-gaps needs all frames first"),
     ],

@@ -21,6 +21,7 @@ from hrnet_cli.cli.options import (
 )
 from hrnet_cli.cli.video_options import (
     DetectEveryOption,
+    DevicesOption,
     EndOption,
     EveryOption,
     FillGapsOption,
@@ -217,6 +218,7 @@ def detect(
     report: ReportOption = False,
     resume: ResumeOption = False,
     jobs: JobsOption = 1,
+    devices: DevicesOption = None,
     shard: ShardOption = None,
 ) -> None:
     """Find the people in photos and videos and the keypoints of each.
@@ -284,6 +286,7 @@ def detect(
                 report=report,
                 resume=resume,
                 jobs=jobs,
+                devices=devices,
                 shard=shard,
             ),
         )

@@ -1,4 +1,4 @@
-"""``hrnet detect --jobs``: several processes of this machine, each with a part of the sources."""
+"""``hrnet detect --jobs`` and ``--devices``: processes of this machine that share the sources."""
 
 import os
 import signal
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # How often the processes are looked after.
 _LOOK_S = 0.2
 _THREADS = "OMP_NUM_THREADS"
+_MADE_PROCESSES = ("--jobs", "--devices")
 
 
 def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
@@ -32,20 +33,22 @@ def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
         typer.Exit: With the gravest exit code of the processes, unless all ended well.
         KeyboardInterrupt: After a signal, when all processes have saved and ended.
     """
-    count = min(options.video.jobs, len(plan.photos) + len(plan.videos))
+    cards = options.video.cards
+    count = min(len(cards) or options.video.jobs, len(plan.photos) + len(plan.videos))
     environment = dict(os.environ)
     # Each gets its share of the processors, or they would wait for each other.
     environment.setdefault(_THREADS, str(max(1, processors() // count)))
     if not options.quiet:
-        console.say(f"{count} processes, {environment[_THREADS]} threads each")
+        where = f" on GPU {', '.join(str(card) for card in cards[:count])}" if cards else ""
+        console.say(f"{count} processes{where}, {environment[_THREADS]} threads each")
     with StopRequest() as stop:
         jobs = [
             subprocess.Popen(
                 [
                     *(sys.executable, "-m", "hrnet_cli"),
-                    *_part_words(sys.argv[1:], f"{number}/{count}"),
+                    *_part_words(sys.argv[1:], f"{number}/{count}", on_gpu=bool(cards)),
                 ],
-                env=environment,
+                env=environment | _only(cards, number - 1),
                 start_new_session=True,
             )
             for number in range(1, count + 1)
@@ -79,15 +82,20 @@ def _wait(jobs: list[subprocess.Popen[bytes]], stop: StopRequest) -> None:
         raise
 
 
-def _part_words(words: list[str], part: str) -> list[str]:
-    """Return the words of a command line with ``--shard`` in place of ``--jobs``."""
+def _only(cards: tuple[int, ...], index: int) -> dict[str, str]:
+    """Return the environment of a process that sees no other GPU than its own."""
+    return {"CUDA_VISIBLE_DEVICES": str(cards[index])} if cards else {}
+
+
+def _part_words(words: list[str], part: str, *, on_gpu: bool) -> list[str]:
+    """Return the words of a command line with ``--shard`` in place of what made processes."""
     command, *rest = words
-    kept = [command, "--shard", part]
+    kept = [command, "--shard", part, *(["--device", "cuda"] if on_gpu else [])]
     skip = False
     for number, word in enumerate(rest):
         if word == "--":  # only sources follow
             return kept + rest[number:]
-        if not skip and word != "--jobs" and not word.startswith("--jobs="):
+        if not skip and word.split("=")[0] not in _MADE_PROCESSES:
             kept.append(word)
-        skip = not skip and word == "--jobs"
+        skip = not skip and word in _MADE_PROCESSES
     return kept

@@ -100,10 +100,14 @@ def check_options(options: DetectOptions) -> None:
             "--out - streams records, it cannot carry pictures",
         ),
         (options.out == STDOUT and len(formats) > 1, "--out - streams one --format only"),
+        (
+            options.device != "auto" and bool(options.video.cards),
+            "--device and --devices exclude each other: both say where to compute",
+        ),
         (options.overwrite and options.video.resume, "--overwrite and --resume exclude each other"),
         (
-            options.out == STDOUT and options.video.jobs > 1,
-            "--out - streams one run, --jobs makes several",
+            options.out == STDOUT and options.video.shares,
+            "--out - streams one run, --jobs and --devices make several",
         ),
         (
             options.out == STDOUT and (options.video.resume or options.video.report),
@@ -114,12 +118,12 @@ def check_options(options: DetectOptions) -> None:
             "--out - streams records, which savgol, gaussian and --fill-gaps change afterwards",
         ),
         (
-            options.json and options.video.jobs > 1,
-            "--json prints the summary of one run, --jobs makes several",
+            options.json and options.video.shares,
+            "--json prints the summary of one run, --jobs and --devices make several",
         ),
         (
-            "-" in options.sources and options.video.jobs > 1,
-            "- reads standard input, which several --jobs cannot share",
+            "-" in options.sources and options.video.shares,
+            "- reads standard input, which several processes cannot share",
         ),
         (
             options.background == "transparent" and bool(parts) and options.video.side_by_side,

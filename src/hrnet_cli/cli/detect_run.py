@@ -68,7 +68,8 @@ def run(options: DetectOptions) -> None:
         _say_plan(plan, options)
     else:
         _refuse_existing(plan, options)
-        if options.video.jobs > 1 and len(plan.photos) + len(plan.videos) > 1:
+        several = options.video.jobs > 1 and len(plan.photos) + len(plan.videos) > 1
+        if several or options.video.cards:
             from hrnet_cli.cli.detect_jobs import run_jobs
 
             run_jobs(plan, options)

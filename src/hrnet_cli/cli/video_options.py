@@ -108,6 +108,12 @@ ResumeOption = Annotated[
 JobsOption = Annotated[
     int, typer.Option("--jobs", min=1, help="Processes that share the sources on this machine.")
 ]
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--devices", help="GPUs that share the sources, a process on each: 0,1,2.", metavar="N,N"
+    ),
+]
 ShardOption = Annotated[
     str | None,
     typer.Option(
@@ -139,6 +145,7 @@ class VideoOptions:
     report: bool = False
     resume: bool = False
     jobs: int = 1
+    devices: str | None = None
     shard: str | None = None
 
     @property
@@ -180,13 +187,35 @@ class VideoOptions:
         return bool(self.track) or bool(self._needs_ids())
 
     @property
+    def cards(self) -> tuple[int, ...]:
+        """Return the numbers of the GPUs that share the sources.
+
+        Raises:
+            UsageError: They are no numbers, or one comes twice.
+        """
+        if self.devices is None:
+            return ()
+        parts = [part.strip() for part in self.devices.split(",")]
+        if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+            raise UsageError(
+                f"--devices is '{self.devices}', expected numbers of GPUs, each once, such as 0,1",
+                hint="nvidia-smi lists them; a single one is also --device cuda:1",
+            )
+        return tuple(int(part) for part in parts)
+
+    @property
+    def shares(self) -> bool:
+        """Tell whether several processes share the sources, or GPUs were named."""
+        return self.jobs > 1 or bool(self.cards)
+
+    @property
     def offline(self) -> bool:
         """Tell whether keypoints are changed when all frames are known."""
         return self.smooth in OFFLINE or self.fill_gaps > 0
 
     def given(self) -> list[str]:
         """Return the options that only mean something for a video and were given."""
-        anywhere = {"fps", "resume", "jobs", "shard"}
+        anywhere = {"fps", "resume", "jobs", "devices", "shard"}
         return [
             "--" + f.name.replace("_", "-")
             for f in fields(self)
@@ -196,7 +225,7 @@ class VideoOptions:
     def check(self) -> None:
         """Raise UsageError for values that cannot be, or contradict each other."""
         check_choice(self.smooth, "--smooth", (*CAUSAL, *OFFLINE))
-        _ = self.rate, self.part, self.span
+        _ = self.rate, self.part, self.span, self.cards
         if self.track is False and self._needs_ids():
             raise UsageError(f"--no-track contradicts {self._needs_ids()[0]}, which follows people")
         if self.fill_gaps and self.smooth in ("one-euro", "kalman"):
@@ -204,13 +233,21 @@ class VideoOptions:
                 f"--fill-gaps needs all frames first, --smooth {self.smooth} works while they come",
                 hint="use --smooth savgol, gaussian or median with it",
             )
-        if self.jobs > 1 and self.shard is not None:
+        if self.jobs > 1 and self.cards:
             raise UsageError(
-                "--jobs and --shard exclude each other: both divide the sources",
-                hint="use --shard over several machines, --jobs on one",
+                "--jobs and --devices exclude each other: both say how many processes there are",
+                hint="leave out --jobs",
             )
-        if self.show and self.jobs > 1:
-            raise UsageError("--show and --jobs exclude each other", hint="leave one of them out")
+        several = "--devices" if self.cards else "--jobs"
+        if self.shares and self.shard is not None:
+            raise UsageError(
+                f"{several} and --shard exclude each other: both divide the sources",
+                hint=f"use --shard over several machines, {several} on one",
+            )
+        if self.show and self.shares:
+            raise UsageError(
+                f"--show and {several} exclude each other", hint="leave one of them out"
+            )
 
     def _needs_ids(self) -> list[str]:
         needs = {
