@@ -1,5 +1,6 @@
 """Processes of --jobs and --devices: what they are told, and that none is left behind."""
 
+import io
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ def test_a_process_is_told_its_part_and_the_rest_as_given(given, told):
     assert words == ["detect", "--shard", "1/2", *told]
 
 
-def test_a_process_sees_its_own_gpu_only(monkeypatch):
+def test_a_process_sees_its_own_gpu_only_and_is_heard(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["hrnet", "detect", "a.mp4", "--devices", "2,5", "b.mp4"])
     started = []
 
@@ -34,6 +35,7 @@ def test_a_process_sees_its_own_gpu_only(monkeypatch):
         returncode = 0
 
         def __init__(self, words, *, env, **_):
+            self.stderr = io.BytesIO("a.mp4 k\u00f6nnte\nzwei\n".encode())
             started.append((words[3:], env["CUDA_VISIBLE_DEVICES"]))
 
         def poll(self):
@@ -47,6 +49,8 @@ def test_a_process_sees_its_own_gpu_only(monkeypatch):
         (["detect", "--shard", "1/2", *told], "2"),
         (["detect", "--shard", "2/2", *told], "5"),
     ]
+    said = capsys.readouterr().err.splitlines()
+    assert sorted(said) == ["1: a.mp4 k\u00f6nnte", "1: zwei", "2: a.mp4 k\u00f6nnte", "2: zwei"]
 
 
 def test_a_second_ctrl_c_leaves_no_process_behind():

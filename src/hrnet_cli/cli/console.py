@@ -1,10 +1,28 @@
 """The two consoles: results on stdout, everything said to a person on stderr."""
 
+import time
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+# Without a terminal, as in a log file, progress is a line so often.
+LINE_S = 60.0
+
+
+class LogPace:
+    """Tells when a log file should get its next line of progress."""
+
+    def __init__(self) -> None:
+        self.begun = self._said = time.perf_counter()
+
+    def is_due(self, now: float) -> bool:
+        """Return whether a line is due at a time of `time.perf_counter`, which counts as said."""
+        due = now - self._said >= LINE_S
+        self._said = now if due else self._said
+        return due
 
 
 @cache

@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import typer
 
@@ -49,11 +50,21 @@ def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
                     *_part_words(sys.argv[1:], f"{number}/{count}", on_gpu=bool(cards)),
                 ],
                 env=environment | _only(cards, number - 1),
+                stderr=subprocess.PIPE,
                 start_new_session=True,
             )
             for number in range(1, count + 1)
         ]
+        # Bars of several processes would draw over each other: without a terminal they say lines.
+        relays = [
+            threading.Thread(target=_relay, args=(job.stderr, number), daemon=True)
+            for number, job in enumerate(jobs, start=1)
+        ]
+        for relay in relays:
+            relay.start()
         _wait(jobs, stop)
+        for relay in relays:
+            relay.join()
     stop.check()
     # A process that was killed has a negative code.
     worst = max(job.returncode if job.returncode >= 0 else int(ExitCode.BUG) for job in jobs)
@@ -62,6 +73,13 @@ def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
         merge([folder], folder, overwrite=options.overwrite)
     if worst:
         raise typer.Exit(worst)
+
+
+def _relay(stream: IO[bytes] | None, number: int) -> None:
+    """Say what a process says, line by line, with its number in front."""
+    for line in stream or ():
+        text = line.decode(errors="replace").rstrip("\n")
+        console.say(text, label=str(number), style="dim")
 
 
 def _wait(jobs: list[subprocess.Popen[bytes]], stop: StopRequest) -> None:

@@ -98,9 +98,19 @@ def say_skipped(plan: "SourcePlan", options: DetectOptions) -> None:
 
 @contextmanager
 def progress(total: int, options: DetectOptions) -> Iterator[Callable[[RunReport], None]]:
-    """Show a bar on a terminal; elsewhere nothing."""
-    if options.quiet or not console.err().is_terminal or total < 2:
+    """Show a bar, or a line a minute without a terminal."""
+    if options.quiet or total < 2:
         yield lambda _report: None
+        return
+    if not console.err().is_terminal:
+        pace = console.LogPace()
+
+        def say_line(report: RunReport) -> None:
+            if pace.is_due(time.perf_counter()):
+                done = report.photos + len(report.failed)
+                console.say(f"{done} of {total} photos, {report.people} people")
+
+        yield say_line
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining

@@ -1,4 +1,4 @@
-"""A video's progress on a terminal: frames, people, speed of each stage, time left."""
+"""A video's progress: a bar with the speed of each stage, or a line a minute without a terminal."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Advance = Callable[[int, int], None]
 def show_progress(
     label: str, total: int | None, clock: StageClock, *, quiet: bool
 ) -> Iterator[Advance]:
-    """Show a bar on a terminal, elsewhere nothing; what it yields takes frames and people so far.
+    """Show a bar, or lines without a terminal; what it yields takes frames and people so far.
 
     Args:
         label: What the video is called.
@@ -26,7 +26,7 @@ def show_progress(
         quiet: Show nothing.
     """
     if quiet or not console.err().is_terminal:
-        yield lambda _frames, _people: None
+        yield (lambda _frames, _people: None) if quiet else _say_lines(label, total)
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -61,6 +61,22 @@ def show_progress(
             )
 
         yield advance
+
+
+def _say_lines(label: str, total: int | None) -> Advance:
+    pace = console.LogPace()
+    first: int | None = None
+
+    def advance(frames: int, people: int) -> None:
+        nonlocal first
+        first = frames if first is None else first
+        now = time.perf_counter()
+        if pace.is_due(now):
+            speed = (frames - first + 1) / (now - pace.begun)
+            of = "" if total is None else f" of {total}"
+            console.say(f"{label}: {frames}{of} frames, {people} people, {speed:.1f} fps")
+
+    return advance
 
 
 def _stage_speeds(clock: StageClock, before: dict[str, float], frames: int) -> str:
