@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument(
         "--sure", type=float, default=USUAL_THRESHOLD, help="score that is stored as 0.25"
     )
-    parser.add_argument("--iou", type=float, default=0.5, help="overlap of boxes, stored")
+    parser.add_argument("--iou", type=float, default=0.45, help="overlap of boxes, stored")
     parser.add_argument("--export-only", action="store_true")
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()

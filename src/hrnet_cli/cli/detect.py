@@ -119,7 +119,7 @@ def detect(
             min=0,
             max=1,
             help="Of two boxes that overlap more, keep the surer.",
-            show_default="0.7; starter-detector 0.5; with --boxes none",
+            show_default="0.7; starter-detector 0.45; with --boxes none",
         ),
     ] = None,
     max_people: Annotated[
