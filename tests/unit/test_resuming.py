@@ -222,7 +222,7 @@ def test_a_drawing_stopped_at_its_beginning_goes_on(tmp_path):
 HARMLESS = {
     *("sources", "out", "recursive", "max_pixels", "overwrite", "append", "strict", "offline"),
     *("dry_run", "show_stages", "json", "quiet", "model", "detector", "device", "threads"),
-    *("resume", "jobs", "shard", "show"),
+    *("resume", "jobs", "devices", "shard", "show"),
 }
 
 
