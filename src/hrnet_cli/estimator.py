@@ -261,12 +261,15 @@ class PoseEstimator:
         picture_of_person = np.repeat(np.arange(len(images)), people)
         # With the flip test each person takes two places in a batch.
         people_per_pass = max(1, self.batch_size // 2) if self.flip_test else self.batch_size
-        estimate = self._estimate_batches
-        if self._find_people is not None and not self.keep_heatmaps:
-            estimate = self._find_batches
-        spans = list(_spans(len(picture_of_person), people_per_pass))
+        parts = [
+            (picture_of_person[span], image_to_crop_N23[span])
+            for span in _spans(len(picture_of_person), people_per_pass)
+        ]
         batches = [_Batch.nobody(len(self.spec.schema))]
-        batches += estimate(images, picture_of_person, image_to_crop_N23, spans)
+        if self._find_people is not None and not self.keep_heatmaps:
+            batches += self._find_batches(self._find_people, images, parts)
+        else:
+            batches += [self._estimate_batch(images, *part) for part in parts]
         points_NK2 = np.concatenate([batch.points_BK2 for batch in batches])
         scores_NK = np.concatenate([batch.scores_BK for batch in batches])
         heatmaps = self._person_heatmaps(batches, image_to_crop_N23)
@@ -276,44 +279,26 @@ class PoseEstimator:
             for end, own in zip(ends, boxes, strict=True)
         ]
 
-    def _estimate_batches(
-        self,
-        images: Sequence[np.ndarray],
-        pictures_N: np.ndarray,
-        image_to_crop_N23: np.ndarray,
-        spans: Sequence[slice],
-    ) -> "list[_Batch]":
-        return [
-            self._estimate_batch(images, pictures_N[span], image_to_crop_N23[span])
-            for span in spans
-        ]
-
     def _find_batches(
         self,
+        find: "FindPeople",
         images: Sequence[np.ndarray],
-        pictures_N: np.ndarray,
-        image_to_crop_N23: np.ndarray,
-        spans: Sequence[slice],
+        parts: Sequence[tuple[np.ndarray, np.ndarray]],
     ) -> "list[_Batch]":
         """Have a GPU do all batches, and fetch what it found when the last is begun."""
-        if self._find_people is None:
-            raise ValueError("the runtime has no find_people")
         with self.clock.stage("network"):
-            pending = [
-                self._find_people(images, pictures_N[span], image_to_crop_N23[span], self.flip_test)
-                for span in spans
-            ]
+            pending = [find(images, *part, self.flip_test) for part in parts]
             found = [one.fetch() for one in pending]
         with self.clock.stage("decode"):
             return [
                 _Batch(
-                    geometry.apply_affines(
-                        points_BK2, geometry.invert_affines(image_to_crop_N23[span])
-                    ),
+                    geometry.apply_affines(points_BK2, geometry.invert_affines(image_to_crop_B23)),
                     scores_BK,
                     None,
                 )
-                for span, (points_BK2, scores_BK) in zip(spans, found, strict=True)
+                for (_, image_to_crop_B23), (points_BK2, scores_BK) in zip(
+                    parts, found, strict=True
+                )
             ]
 
     def _estimate_batch(

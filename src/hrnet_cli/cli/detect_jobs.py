@@ -41,7 +41,8 @@ def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
     environment.setdefault(_THREADS, str(max(1, processors() // count)))
     if not options.quiet:
         where = f" on GPU {', '.join(str(card) for card in cards[:count])}" if cards else ""
-        console.say(f"{count} processes{where}, {environment[_THREADS]} threads each")
+        noun = "process" if count == 1 else "processes"
+        console.say(f"{count} {noun}{where}, {environment[_THREADS]} threads each")
     with StopRequest() as stop:
         jobs = [
             subprocess.Popen(

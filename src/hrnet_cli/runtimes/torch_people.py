@@ -1,8 +1,8 @@
 """From photos to keypoints on a GPU: photos go there, small squares of heatmaps come back.
 
 Crops of uint8 photos, the network, the flip test and the search for peaks run one after the other
-on the device, without the processor waiting in between; what `heatmap.refine` reads, about a
-fourteenth of the heatmaps, is fetched at the end.
+on the device, and nothing is fetched in between; what `heatmap.refine` reads, about a fourteenth of
+the heatmaps, comes back at the end.
 
 Shape letters: B crops, K keypoints, H W height and width, R rows and columns of a square.
 """
