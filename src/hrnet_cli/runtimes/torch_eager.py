@@ -14,6 +14,7 @@ from hrnet_cli.pixels import normalise
 from hrnet_cli.runtimes import TOLERANCES, RuntimeSettings
 from hrnet_cli.runtimes.crops import check_crops, no_heatmaps
 from hrnet_cli.runtimes.folding import fold_batch_norms
+from hrnet_cli.runtimes.fusing import fuse
 from hrnet_cli.runtimes.torch_people import out_of_memory, people_finder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -69,9 +70,15 @@ class TorchEager:
 
 
 def open_folded(network: nn.Module, spec: ModelSpec, settings: RuntimeSettings) -> TorchEager:
-    """Return a network at work with its batch norms folded; the network itself stays as it is."""
+    """Return a network at work with its batch norms folded; the network itself stays as it is.
+
+    On a processor its sums and ReLUs are folded in, too; see `fusing`.
+    """
     use_threads(settings.threads)
-    return TorchEager(prepare(network, settings), spec, settings.device, settings.precision)
+    prepared = prepare(network, settings)
+    if settings.device == "cpu":
+        prepared = fuse(prepared)
+    return TorchEager(prepared, spec, settings.device, settings.precision)
 
 
 def prepare(network: nn.Module, settings: RuntimeSettings) -> nn.Module:
