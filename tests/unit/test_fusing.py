@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import fx, nn
 
-from exported_models import lively_network
+from exported_models import INPUT_HW, lively_network
 from hrnet_cli.runtimes import fusing
 from hrnet_cli.runtimes.folding import fold_batch_norms
 
@@ -40,8 +40,8 @@ def pixels(count, height=64, width=32):
 @torch.inference_mode()
 def test_heatmaps_are_those_of_the_folded_network(folded):
     skip_where_it_cannot_be()
-    fused = fusing.fuse(folded)
-    # The layout is decided by the first size; all are computed right.
+    fused = fusing.fuse(folded, INPUT_HW)
+    # The layout was made for one crop of INPUT_HW; other sizes are computed right, too.
     for crops in (pixels(2), pixels(1), pixels(5), pixels(2, 32, 96)):
         wanted = folded(crops)
         # Float32 rounding over a hundred layers.
@@ -51,7 +51,7 @@ def test_heatmaps_are_those_of_the_folded_network(folded):
 
 def test_every_convolution_is_fused_and_no_sum_or_relu_is_left_that_one_could_do(folded):
     skip_where_it_cannot_be()
-    fused = fusing.fuse(folded)
+    fused = fusing.fuse(folded, INPUT_HW)
     assert isinstance(fused, fx.GraphModule)
     convolutions = sum(isinstance(layer, nn.Conv2d) for layer in folded.modules())
     layers = dict(fused.named_modules())
@@ -65,16 +65,26 @@ def test_every_convolution_is_fused_and_no_sum_or_relu_is_left_that_one_could_do
 
 
 @torch.inference_mode()
+def test_results_do_not_depend_on_what_was_computed_before(folded):
+    skip_where_it_cannot_be()
+    early, late = fusing.fuse(folded, INPUT_HW), fusing.fuse(folded, INPUT_HW)
+    wanted = early(pixels(3))
+    late(pixels(8))
+    late(pixels(1))
+    assert torch.equal(late(pixels(3)), wanted)
+
+
+@torch.inference_mode()
 def test_the_folded_network_stays_as_it_is(folded):
     before = folded(pixels(1))
-    fusing.fuse(folded)(pixels(1))
+    fusing.fuse(folded, INPUT_HW)(pixels(1))
     assert torch.equal(folded(pixels(1)), before)
     assert isinstance(folded.stage2[0].branches[0][0].conv1, nn.Conv2d)
 
 
 def test_another_network_is_left_alone():
     network = nn.Sequential(nn.Conv2d(3, 17, 4, stride=4))
-    assert fusing.fuse(network) is network
+    assert fusing.fuse(network, INPUT_HW) is network
 
 
 @pytest.mark.parametrize("error", [AttributeError, NotImplementedError, RuntimeError, TypeError])
@@ -85,7 +95,7 @@ def test_where_pytorch_has_no_such_operations_the_network_is_left_alone(
         raise error("not in this build")
 
     monkeypatch.setattr(fusing.FusedConv, "forward", refuse)
-    assert fusing.fuse(folded) is folded
+    assert fusing.fuse(folded, INPUT_HW) is folded
 
 
 def test_operations_that_compute_something_else_are_not_used(folded, monkeypatch, fresh_trial):
@@ -97,12 +107,12 @@ def test_operations_that_compute_something_else_are_not_used(folded, monkeypatch
         return right(layer, features)
 
     monkeypatch.setattr(fusing.FusedConv, "forward", without_the_shortcut)
-    assert fusing.fuse(folded) is folded
+    assert fusing.fuse(folded, INPUT_HW) is folded
 
 
 def test_other_processors_keep_the_plain_layers(folded, monkeypatch, fresh_trial):
     monkeypatch.setattr(fusing.platform, "machine", lambda: "arm64")
-    assert fusing.fuse(folded) is folded
+    assert fusing.fuse(folded, INPUT_HW) is folded
 
 
 def test_a_precision_without_a_trial_is_not_fused():

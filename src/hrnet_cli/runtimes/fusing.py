@@ -22,11 +22,12 @@ from hrnet_cli.models.hrnet import HRNet
 TRIAL_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 
 
-def fuse(network: nn.Module) -> nn.Module:
+def fuse(network: nn.Module, input_hw: tuple[int, int]) -> nn.Module:
     """Return a network that computes the same with fewer passes over memory.
 
     Args:
         network: An `HRNet` on the processor with its batch norms folded; it stays as it is.
+        input_hw: Crop (height, width), for which the weights are laid out.
 
     Returns:
         A module of the same function, or the network itself where it is another one, or where
@@ -46,6 +47,11 @@ def fuse(network: nn.Module) -> nn.Module:
             _fuse_layer(traced, layers, node, layer)
     traced.recompile()
     traced.delete_all_unused_submodules()
+    # One crop now, so that the layout, and with it the last bits of a result, does not depend on
+    # which batch comes first.
+    with torch.inference_mode():
+        pixels_BHW3 = torch.zeros(1, *input_hw, 3, dtype=network.conv1.weight.dtype)
+        traced(pixels_BHW3.permute(0, 3, 1, 2))
     return traced
 
 
@@ -86,7 +92,7 @@ class FusedConv(nn.Module):
 
     Args:
         layer: A convolution with a bias. Its weights are taken over at the first call, whose
-            height and width decide their layout; other sizes are computed right, too.
+            size decides their layout; other sizes are computed right, too.
         relu: Whether negative results become 0.
     """
 

@@ -77,7 +77,7 @@ def open_folded(network: nn.Module, spec: ModelSpec, settings: RuntimeSettings) 
     use_threads(settings.threads)
     prepared = prepare(network, settings)
     if settings.device == "cpu":
-        prepared = fuse(prepared)
+        prepared = fuse(prepared, spec.input_hw)
     return TorchEager(prepared, spec, settings.device, settings.precision)
 
 
