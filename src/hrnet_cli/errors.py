@@ -74,3 +74,7 @@ class OutputError(HrnetError):
     """Output that cannot be written, or that would overwrite what is there."""
 
     exit_code = ExitCode.OUTPUT
+
+
+class TargetError(OutputError):
+    """The output of one source that this run must leave alone; it may go on with other sources."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hrnet_cli.errors import OutputError
+from hrnet_cli.errors import TargetError
 from hrnet_cli.images import write_bytes_atomic
 from hrnet_cli.sinks.files import make_folder, reporting
 
@@ -27,7 +27,8 @@ def remove_remains(target: Path) -> None:
     """Remove the folder of a finished video, where a run was killed while it removed it.
 
     Raises:
-        OutputError: Another run writes the same video, or the folder cannot be removed.
+        TargetError: Another run writes the same video.
+        OutputError: The folder cannot be removed.
     """
     if resume_folder(target).is_dir():
         folder = ResumeFolder(target)
@@ -42,7 +43,8 @@ class ResumeFolder:
         target: Path of the video's outputs without suffix.
 
     Raises:
-        OutputError: Another run writes the same video, or the folder cannot be made.
+        TargetError: Another run writes the same video.
+        OutputError: The folder cannot be made.
     """
 
     def __init__(self, target: Path) -> None:
@@ -53,7 +55,7 @@ class ResumeFolder:
             try:
                 self._lock.acquire()
             except Timeout as error:
-                raise OutputError(
+                raise TargetError(
                     f"'{target}' is being written by another run of hrnet",
                     hint="wait for it, or name another folder with --out",
                 ) from error
@@ -75,7 +77,8 @@ class ResumeFolder:
             settings: What decides the results of the present run.
 
         Raises:
-            OutputError: The state is of a run with other settings, or cannot be read.
+            TargetError: The state is of a run with other settings, or damaged.
+            OutputError: It cannot be read.
         """
         path = self.path / "state.json"
         if not path.exists():
@@ -85,7 +88,7 @@ class ResumeFolder:
                 held = json.loads(path.read_bytes())
             version, before, state = held["version"], held["settings"], held["state"]
         except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(
+            raise TargetError(
                 f"'{path}' is damaged, the run before cannot be gone on with", hint=_ANEW
             ) from error
         now = json.loads(json.dumps(settings))
@@ -96,7 +99,7 @@ class ResumeFolder:
                 if changed
                 else f"its state has version {version}, expected {VERSION}"
             )
-            raise OutputError(f"'{self.path}' is of a run with other settings: {what}", hint=_ANEW)
+            raise TargetError(f"'{self.path}' is of a run with other settings: {what}", hint=_ANEW)
         return state
 
     def save(self, settings: dict[str, Any], state: dict[str, Any]) -> None:

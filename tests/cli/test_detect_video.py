@@ -18,6 +18,7 @@ from hrnet_cli import checkpoint
 from hrnet_cli.cli import app, detect_videos
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.models.hrnet import HRNet
+from hrnet_cli.resuming import ResumeFolder
 from hrnet_cli.schema import load_schema
 from hrnet_cli.stopping import StopRequest
 from videos import numbered_picture, read_video, write_video
@@ -112,6 +113,25 @@ def test_resume_leaves_out_what_is_done(hrnet, clips):
     assert Path("out/a.jsonl").stat().st_mtime_ns == before
     hrnet(clips / "a.mp4", "--overwrite", "--out", "out")
     assert Path("out/a.jsonl").stat().st_mtime_ns > before
+
+
+def test_a_video_of_another_run_is_left_alone_and_the_others_go_on(hrnet, clips):
+    Path("out").mkdir()
+    other = ResumeFolder(Path("out/a"))
+    other.save({}, {})
+    result = hrnet(clips / "a.mp4", clips / "c.mkv", "--resume", "--out", "out", code=3)
+    assert "a' is being written by another run of hrnet" in result.stderr
+    assert "1 input could not be used" in result.stderr
+    assert len(records("out/c.jsonl")) == 7
+    assert not Path("out/a.jsonl").exists()
+    # Alone there is nothing to go on with, and the exit code says what it was.
+    error = hrnet(clips / "a.mp4", "--resume", "--out", "out", code=8).stderr
+    assert "is being written by another run" in error
+    other.release()
+    # What it left is of other settings: named, and again only this video is left out.
+    result = hrnet(clips / "a.mp4", clips / "c.mkv", "--resume", "--out", "out", code=3)
+    assert "is of a run with other settings" in result.stderr
+    assert "2 videos (1 done before)" in result.stderr
 
 
 def test_a_terminated_run_goes_on(words, clips, tmp_path):

@@ -11,7 +11,8 @@ import pytest
 from fakes import SpotNetwork, make_spec
 from hrnet_cli import streaming
 from hrnet_cli.cli.detect_options import DetectOptions
-from hrnet_cli.cli.detect_videos import _settings, is_done
+from hrnet_cli.cli.detect_video_task import deciding_settings
+from hrnet_cli.cli.detect_videos import is_done
 from hrnet_cli.cli.video_options import VideoOptions
 from hrnet_cli.detectors.whole_image import WholeImageDetector
 from hrnet_cli.errors import OutputError
@@ -232,7 +233,7 @@ def test_every_option_that_changes_results_is_remembered():
     spec = make_spec()
     finders = Finders(WholeImageDetector(), PoseEstimator(SpotNetwork(spec), spec))
     video = Video("clip.mp4", "clip")
-    kept = _settings(video, Pictures(1), options, finders, "hash")
+    kept = deciding_settings(video, Pictures(1), options, finders, "hash")
     wanted = (names | {field.name for field in fields(VideoOptions)}) - HARMLESS
     shown = {"class_name": "class", "input_size": "input"}
     keys = {f"--{shown.get(name, name).replace('_', '-')}" for name in wanted}

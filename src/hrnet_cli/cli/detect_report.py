@@ -10,7 +10,7 @@ import typer
 
 from hrnet_cli.cli import console
 from hrnet_cli.cli.detect_options import DetectOptions
-from hrnet_cli.errors import HrnetError, InputError
+from hrnet_cli.errors import HrnetError
 from hrnet_cli.stages import StageClock
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ class RunReport:
         return time.perf_counter() - self.start
 
 
-def problem_reporter(report: RunReport, strict: bool) -> Callable[[str, InputError], None]:
+def problem_reporter(report: RunReport, strict: bool) -> Callable[[str, HrnetError], None]:
     """Return what records and prints a problem; with ``strict`` it raises it instead."""
 
-    def on_problem(source: str, error: InputError) -> None:
+    def on_problem(source: str, error: HrnetError) -> None:
         if strict:
             raise error
         report.failed.append((source or error.message, error))

@@ -23,7 +23,7 @@ from hrnet_cli.cli.detect_report import (
 from hrnet_cli.cli.model_files import find_detector, open_estimator
 from hrnet_cli.detectors import Detector, DetectorSettings, SureDetector, open_detector
 from hrnet_cli.device import pick_device
-from hrnet_cli.errors import ExitCode, InputError, OutputError, UsageError
+from hrnet_cli.errors import ExitCode, HrnetError, InputError, OutputError, UsageError
 from hrnet_cli.sinks import (
     RunInfo,
     Sink,
@@ -108,7 +108,7 @@ def _check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
     if plan.videos and options.folder is None and len(plan.videos) + len(plan.photos) > 1:
         raise UsageError("--out - streams one video or photos, not several", hint="name a folder")
     if plan.videos and options.parts and options.background == "transparent":
-        from hrnet_cli.cli.detect_videos import keeps_alpha
+        from hrnet_cli.cli.detect_video_task import keeps_alpha
 
         if not keeps_alpha(options):
             raise UsageError(
@@ -128,7 +128,7 @@ def _detect(
     plan: "SourcePlan",
     options: DetectOptions,
     report: RunReport,
-    on_problem: Callable[[str, InputError], None],
+    on_problem: Callable[[str, HrnetError], None],
 ) -> None:
     # The cheap look-up goes first: a misspelt detector is not found out after a download.
     open_found_detector = _prepare_detector(options, plan)
@@ -274,7 +274,7 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
         defaults.person_threshold if options.person_threshold is None else options.person_threshold
     )
     if options.video.follows:
-        from hrnet_cli.cli.detect_videos import LEAST_TRACKED
+        from hrnet_cli.cli.detect_video_task import LEAST_TRACKED
 
         # Unsure boxes continue tracks; the tracker starts none with them.
         threshold = min(threshold, LEAST_TRACKED)
@@ -299,7 +299,7 @@ def _for_photos(detector: Detector, options: DetectOptions) -> Detector:
     """Return the detector without the unsure boxes that only tracking has a use for."""
     if options.boxes is not None or not options.video.follows:
         return detector
-    from hrnet_cli.cli.detect_videos import person_threshold
+    from hrnet_cli.cli.detect_video_task import person_threshold
 
     return SureDetector(detector, person_threshold(options))
 

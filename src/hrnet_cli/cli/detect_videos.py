@@ -1,42 +1,33 @@
 """What ``hrnet detect`` does with videos: each from its options to finished files."""
 
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hrnet_cli.ahead import Ahead
 from hrnet_cli.cli import console
 from hrnet_cli.cli.detect_options import DetectOptions
 from hrnet_cli.cli.detect_report import RunReport, VideoOutcome
+from hrnet_cli.cli.detect_video_task import encoding, following, has_page, run_info, video_task
 from hrnet_cli.cli.video_progress import show_progress
-from hrnet_cli.errors import HrnetError, InputError, OutputError
+from hrnet_cli.errors import HrnetError, InputError, OutputError, TargetError
 from hrnet_cli.resuming import remove_remains, resume_folder
-from hrnet_cli.sinks import RunInfo, open_stream, planned_files
-from hrnet_cli.sinks.encoding import CODECS, VideoSettings, check_encoder
-from hrnet_cli.sinks.sound import Sound
-from hrnet_cli.smoothing import SmoothingSettings
-from hrnet_cli.smoothing_offline import OfflineSettings
+from hrnet_cli.sinks import open_stream, planned_files
+from hrnet_cli.sinks.encoding import VideoSettings, check_encoder
 from hrnet_cli.sources import VideoSource
 from hrnet_cli.sources.plan import Video
 from hrnet_cli.stopping import StopRequest
-from hrnet_cli.streaming import Finders, Following, Memory, Seen, chunk_frames, find_poses
-from hrnet_cli.tracking import TrackerSettings
+from hrnet_cli.streaming import Finders, Memory, Seen, chunk_frames, find_poses
 from hrnet_cli.video_job import damage_words, process_video
-from hrnet_cli.video_report import VideoReportInfo
-from hrnet_cli.video_task import Drawing, VideoResult, VideoTask, Watch
+from hrnet_cli.video_task import VideoResult, Watch
 
 if TYPE_CHECKING:
     import numpy as np
 
     from hrnet_cli.sinks.show import LiveWindow
-
-# With tracking the detector also gives boxes this unsure: they continue tracks, and start none.
-LEAST_TRACKED = 0.1
 
 
 def planned_outputs(video: Video, options: DetectOptions) -> list[Path]:
@@ -48,7 +39,7 @@ def planned_outputs(video: Video, options: DetectOptions) -> list[Path]:
     if options.parts:
         suffix = VideoSettings(options.video.video_codec).suffix or "_frames"
         files.append(Path(f"{video.name}{suffix}"))
-    if options.video.report and _has_page(video):
+    if options.video.report and has_page(video):
         files.append(Path(f"{video.name}.html"))
     return [folder / file for file in files]
 
@@ -95,7 +86,7 @@ def detect_videos(
     finders: Finders,
     model_hash: str,
     report: RunReport,
-    on_problem: Callable[[str, InputError], None],
+    on_problem: Callable[[str, HrnetError], None],
 ) -> None:
     """Work through videos one after the other; one that cannot be used is told and left out.
 
@@ -105,33 +96,35 @@ def detect_videos(
         finders: The loaded models, shared by all videos.
         model_hash: Of the weights file: a broken run goes on with the same weights only.
         report: Gets one outcome for each video.
-        on_problem: Called with a video that cannot be used; raises to stop.
+        on_problem: Called with a video that cannot be used, or whose output another run writes or
+            left with other settings; raises to stop.
 
     Raises:
+        TargetError: The only video's output must be left alone.
         HrnetError: The run as a whole cannot go on, such as a full disk.
         KeyboardInterrupt: Ctrl-C or SIGTERM; what was written is complete and can be gone on with.
     """
     if options.parts:
-        check_encoder(_encoding(options))
+        check_encoder(encoding(options))
     with ExitStack() as stack:
         window = _open_window(options, stack)
         stop = stack.enter_context(StopRequest())
         for number, video in enumerate(videos, start=1):
-            if options.video.resume and is_done(video, options):
-                if options.folder is not None:
-                    remove_remains(options.folder / video.name)
-                report.videos.append(VideoOutcome(video.source, skipped=True))
-                continue
             outcome = VideoOutcome(video.source)
             report.videos.append(outcome)
             start = time.perf_counter()
             label = f"{number}/{len(videos)} {Path(video.name).name}"
             try:
+                outcome.skipped = _was_done(video, options)
+                if outcome.skipped:
+                    continue
                 _detect_video(
                     video, label, options, finders, model_hash, outcome, stop, window, on_problem
                 )
-            except InputError as error:
+            except (InputError, TargetError) as error:
                 outcome.error = error.message
+                if isinstance(error, TargetError) and len(videos) == 1:
+                    raise
                 on_problem(video.source, error)
             except HrnetError as error:
                 outcome.error = error.message
@@ -142,6 +135,15 @@ def detect_videos(
             for warning in outcome.warnings:
                 console.say_warning(f"{video.source}: {warning}")
             _end_if_stopped(stop, video, options)
+
+
+def _was_done(video: Video, options: DetectOptions) -> bool:
+    """Tell whether an earlier run did a video, and put away what it may have left."""
+    if not options.video.resume or not is_done(video, options):
+        return False
+    if options.folder is not None:
+        remove_remains(options.folder / video.name)
+    return True
 
 
 def _detect_video(
@@ -171,7 +173,7 @@ def _detect_video(
             if options.folder is None:
                 _stream(source, options, finders, watch, result)
             else:
-                task = _task(video, source, options, finders, model_hash)
+                task = video_task(video, source, options, finders, model_hash)
                 process_video(task, finders, watch, result)
         finally:
             source.close()
@@ -221,8 +223,8 @@ def _stream(
     """Write records to standard output as they are known, and nothing else."""
     width, height = source.info.size_wh
     chunk = 1 if source.info.live else chunk_frames(width * height, apart=finders.apart)
-    memory = Memory(_following(options))
-    sink = open_stream(options.formats[0], sys.stdout.buffer, _info(options, finders))
+    memory = Memory(following(options))
+    sink = open_stream(options.formats[0], sys.stdout.buffer, run_info(options, finders))
     with ExitStack() as stack:
         frames = stack.enter_context(Ahead(source.frames(), chunk, "read"))
         found = find_poses(frames, finders, memory, chunk=chunk)
@@ -237,143 +239,6 @@ def _stream(
                 break
     result.warnings += damage_words(source, result.frames)
     result.complete = not watch.stop()
-
-
-def _task(
-    video: Video, source: VideoSource, options: DetectOptions, finders: Finders, model_hash: str
-) -> VideoTask:
-    from hrnet_cli.cli.detect_run import draw_settings
-
-    if options.folder is None:
-        raise ValueError("no folder to write to")
-    parts = options.parts
-    drawing = None
-    if parts:
-        connections, style = draw_settings(options, finders.estimator)
-        drawing = Drawing(parts, connections, style, options.video.side_by_side)
-    offline = None
-    if options.video.offline:
-        offline = OfflineSettings(
-            kind=options.video.smooth,
-            max_gap_s=options.video.fill_gaps,
-            fix_swaps=options.video.fix_swaps,
-        )
-        if source.info.live:
-            raise InputError(
-                f"'{video.source}' is live: --smooth {options.video.smooth} and --fill-gaps need"
-                " the whole video",
-                hint="use --smooth one-euro",
-            )
-    page = None
-    if options.video.report and _has_page(video):
-        page = VideoReportInfo(
-            model=finders.estimator.spec.name,
-            detector=finders.detector.name,
-            command=shlex.join(["hrnet", *sys.argv[1:]]),
-            keypoint_threshold=options.keypoint_threshold,
-            facts=[("smoothing", options.video.smooth)],
-        )
-    elif options.video.report:
-        console.say_warning(f"{video.source}: a report needs a video file, none is written")
-    return VideoTask(
-        source=source,
-        target=options.folder / video.name,
-        formats=options.formats,
-        info=_info(options, finders),
-        following=_following(options),
-        settings=_settings(video, source, options, finders, model_hash),
-        drawing=drawing,
-        encoding=replace(_encoding(options), pixel_aspect=source.info.pixel_aspect),
-        offline=offline,
-        sound=_sound(video, source, options),
-        report=page,
-        original=video.path,
-        resume=options.video.resume,
-    )
-
-
-def _has_page(video: Video) -> bool:
-    """Tell whether a report can be written: it shows a file that can be read again."""
-    return video.path is not None and not video.pictures
-
-
-def _sound(video: Video, source: VideoSource, options: DetectOptions) -> Sound | None:
-    """Return what the drawn video gets to hear: a file's own sound, of the wanted part."""
-    if video.path is None or not source.info.has_audio:
-        return None
-    span = options.video.span
-    return Sound(video.path, whole=span.end_s is None and span.max_frames is None)
-
-
-def _info(options: DetectOptions, finders: Finders) -> RunInfo:
-    return RunInfo(
-        model=finders.estimator.spec.name,
-        detector=finders.detector.name,
-        keypoint_threshold=options.keypoint_threshold,
-        drop_low=options.drop_low,
-    )
-
-
-def _following(options: DetectOptions) -> Following:
-    """Return what is done from frame to frame."""
-    if not options.video.follows:
-        return Following()
-    threshold = person_threshold(options)
-    causal = not options.video.offline
-    return Following(
-        tracking=TrackerSettings(
-            person_threshold=threshold, low_threshold=min(LEAST_TRACKED, threshold)
-        ),
-        detect_every=options.video.detect_every,
-        smoothing=options.video.smooth if causal else "none",
-        smoothing_settings=SmoothingSettings(fix_swaps=options.video.fix_swaps and causal),
-    )
-
-
-def person_threshold(options: DetectOptions) -> float:
-    """Return the score from which a box is a person; boxes from a file are taken as they are."""
-    from hrnet_cli.detectors import DetectorSettings
-
-    if options.person_threshold is not None:
-        return options.person_threshold
-    return 0.0 if options.boxes is not None else DetectorSettings().person_threshold
-
-
-def _encoding(options: DetectOptions) -> VideoSettings:
-    return VideoSettings(options.video.video_codec, options.video.quality)
-
-
-def keeps_alpha(options: DetectOptions) -> bool:
-    """Tell whether the drawn video can be transparent."""
-    return CODECS[options.video.video_codec].alpha
-
-
-def _settings(
-    video: Video, source: VideoSource, options: DetectOptions, finders: Finders, model_hash: str
-) -> dict[str, Any]:
-    """Return all that decides the outputs, under the names the user knows."""
-    file = video.path.stat() if video.path is not None else None
-    values = asdict(options.video)
-    for unimportant in ("resume", "jobs", "devices", "shard", "show"):
-        values.pop(unimportant)
-    for name in (
-        *("format", "draw", "person_threshold", "iou", "max_people", "runtime", "precision"),
-        *("keypoint_threshold", "drop_low", "flip_test", "batch_size", "palette", "background"),
-        *("point_size", "line_width", "codec", "keypoint_schema"),
-    ):
-        values[name] = getattr(options, name)
-    values["class"], values["input"] = options.class_name, options.input_size
-    values["connections"] = None if options.connections is None else str(options.connections)
-    values["boxes"] = None if options.boxes is None else str(options.boxes)
-    return {
-        "video": video.source,
-        "video size in bytes": None if file is None else file.st_size,
-        "picture size": list(source.info.size_wh),
-        "model": finders.estimator.spec.name,
-        "model hash": model_hash,
-        "detector": finders.detector.name,
-        **{f"--{name.replace('_', '-')}": value for name, value in values.items()},
-    }
 
 
 def _broken(video: Video, options: DetectOptions) -> bool:

@@ -1,0 +1,169 @@
+"""What the options of ``hrnet detect`` say about one video, as the types below the CLI have it."""
+
+import shlex
+import sys
+from dataclasses import asdict, replace
+from typing import Any
+
+from hrnet_cli.cli import console
+from hrnet_cli.cli.detect_options import DetectOptions
+from hrnet_cli.errors import InputError
+from hrnet_cli.sinks import RunInfo
+from hrnet_cli.sinks.encoding import CODECS, VideoSettings
+from hrnet_cli.sinks.sound import Sound
+from hrnet_cli.smoothing import SmoothingSettings
+from hrnet_cli.smoothing_offline import OfflineSettings
+from hrnet_cli.sources import VideoSource
+from hrnet_cli.sources.plan import Video
+from hrnet_cli.streaming import Finders, Following
+from hrnet_cli.tracking import TrackerSettings
+from hrnet_cli.video_report import VideoReportInfo
+from hrnet_cli.video_task import Drawing, VideoTask
+
+# With tracking the detector also gives boxes this unsure: they continue tracks, and start none.
+LEAST_TRACKED = 0.1
+
+
+def video_task(
+    video: Video, source: VideoSource, options: DetectOptions, finders: Finders, model_hash: str
+) -> VideoTask:
+    """Return what is to be done with an open video.
+
+    Raises:
+        InputError: The options need the whole of a live source.
+        ValueError: There is no folder to write to.
+    """
+    from hrnet_cli.cli.detect_run import draw_settings
+
+    if options.folder is None:
+        raise ValueError("no folder to write to")
+    parts = options.parts
+    drawing = None
+    if parts:
+        connections, style = draw_settings(options, finders.estimator)
+        drawing = Drawing(parts, connections, style, options.video.side_by_side)
+    offline = None
+    if options.video.offline:
+        offline = OfflineSettings(
+            kind=options.video.smooth,
+            max_gap_s=options.video.fill_gaps,
+            fix_swaps=options.video.fix_swaps,
+        )
+        if source.info.live:
+            raise InputError(
+                f"'{video.source}' is live: --smooth {options.video.smooth} and --fill-gaps need"
+                " the whole video",
+                hint="use --smooth one-euro",
+            )
+    page = None
+    if options.video.report and has_page(video):
+        page = VideoReportInfo(
+            model=finders.estimator.spec.name,
+            detector=finders.detector.name,
+            command=shlex.join(["hrnet", *sys.argv[1:]]),
+            keypoint_threshold=options.keypoint_threshold,
+            facts=[("smoothing", options.video.smooth)],
+        )
+    elif options.video.report:
+        console.say_warning(f"{video.source}: a report needs a video file, none is written")
+    return VideoTask(
+        source=source,
+        target=options.folder / video.name,
+        formats=options.formats,
+        info=run_info(options, finders),
+        following=following(options),
+        settings=deciding_settings(video, source, options, finders, model_hash),
+        drawing=drawing,
+        encoding=replace(encoding(options), pixel_aspect=source.info.pixel_aspect),
+        offline=offline,
+        sound=_sound(video, source, options),
+        report=page,
+        original=video.path,
+        resume=options.video.resume,
+    )
+
+
+def has_page(video: Video) -> bool:
+    """Tell whether a report can be written: it shows a file that can be read again."""
+    return video.path is not None and not video.pictures
+
+
+def _sound(video: Video, source: VideoSource, options: DetectOptions) -> Sound | None:
+    """Return what the drawn video gets to hear: a file's own sound, of the wanted part."""
+    if video.path is None or not source.info.has_audio:
+        return None
+    span = options.video.span
+    return Sound(video.path, whole=span.end_s is None and span.max_frames is None)
+
+
+def run_info(options: DetectOptions, finders: Finders) -> RunInfo:
+    """Return what every record says about the run."""
+    return RunInfo(
+        model=finders.estimator.spec.name,
+        detector=finders.detector.name,
+        keypoint_threshold=options.keypoint_threshold,
+        drop_low=options.drop_low,
+    )
+
+
+def following(options: DetectOptions) -> Following:
+    """Return what is done from frame to frame."""
+    if not options.video.follows:
+        return Following()
+    threshold = person_threshold(options)
+    causal = not options.video.offline
+    return Following(
+        tracking=TrackerSettings(
+            person_threshold=threshold, low_threshold=min(LEAST_TRACKED, threshold)
+        ),
+        detect_every=options.video.detect_every,
+        smoothing=options.video.smooth if causal else "none",
+        smoothing_settings=SmoothingSettings(fix_swaps=options.video.fix_swaps and causal),
+    )
+
+
+def person_threshold(options: DetectOptions) -> float:
+    """Return the score from which a box is a person; boxes from a file are taken as they are."""
+    from hrnet_cli.detectors import DetectorSettings
+
+    if options.person_threshold is not None:
+        return options.person_threshold
+    return 0.0 if options.boxes is not None else DetectorSettings().person_threshold
+
+
+def encoding(options: DetectOptions) -> VideoSettings:
+    """Return how the drawn video is encoded, but for the shape of its pixels."""
+    return VideoSettings(options.video.video_codec, options.video.quality)
+
+
+def keeps_alpha(options: DetectOptions) -> bool:
+    """Tell whether the drawn video can be transparent."""
+    return CODECS[options.video.video_codec].alpha
+
+
+def deciding_settings(
+    video: Video, source: VideoSource, options: DetectOptions, finders: Finders, model_hash: str
+) -> dict[str, Any]:
+    """Return all that decides the outputs, under the names the user knows."""
+    file = video.path.stat() if video.path is not None else None
+    values = asdict(options.video)
+    for unimportant in ("resume", "jobs", "devices", "shard", "show"):
+        values.pop(unimportant)
+    for name in (
+        *("format", "draw", "person_threshold", "iou", "max_people", "runtime", "precision"),
+        *("keypoint_threshold", "drop_low", "flip_test", "batch_size", "palette", "background"),
+        *("point_size", "line_width", "codec", "keypoint_schema"),
+    ):
+        values[name] = getattr(options, name)
+    values["class"], values["input"] = options.class_name, options.input_size
+    values["connections"] = None if options.connections is None else str(options.connections)
+    values["boxes"] = None if options.boxes is None else str(options.boxes)
+    return {
+        "video": video.source,
+        "video size in bytes": None if file is None else file.st_size,
+        "picture size": list(source.info.size_wh),
+        "model": finders.estimator.spec.name,
+        "model hash": model_hash,
+        "detector": finders.detector.name,
+        **{f"--{name.replace('_', '-')}": value for name, value in values.items()},
+    }
