@@ -46,6 +46,10 @@ class InputError(HrnetError):
     exit_code = ExitCode.INPUT
 
 
+class NoSplitError(InputError):
+    """A data set without the part asked for; a training goes without one to measure on."""
+
+
 class WeightsError(HrnetError):
     """Weights that are unknown, unreachable, damaged or do not fit the network."""
 

@@ -1,5 +1,6 @@
 """How good a network is while it is trained: the scores of `hrnet eval`, from all processes."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,13 @@ TORSO = ("left_shoulder", "right_hip")
 
 
 def measure(
-    run: Run, val: LabelledPeople, samples: Path, *, mirrors: bool, stop: StopRequest
+    run: Run,
+    val: LabelledPeople,
+    samples: Path,
+    *,
+    mirrors: bool,
+    stop: StopRequest,
+    on_unreadable: Callable[[Sequence[str]], None] = lambda _names: None,
 ) -> dict[str, float]:
     """Return AP, AP50 and PCK of a run's network, those that exist; the same on every process.
 
@@ -32,8 +39,11 @@ def measure(
         samples: Folder of the pictures.
         mirrors: Whether to average with mirrored crops.
         stop: Asked between photos.
+        on_unreadable: Called by the leading process with photos that could not be read; their
+            people count as not found.
 
     Raises:
+        InputError: A photo cannot be read, and `data.strict` is set.
         KeyboardInterrupt: A stop was asked for.
     """
     estimator = PoseEstimator(
@@ -45,10 +55,15 @@ def measure(
         val,
         photos=photos,
         on_progress=lambda *_: stop.check(),
-        on_problem=lambda *_: None,  # Counted in what comes back.
+        on_problem=None if run.config.data.strict else lambda *_: None,  # In what comes back.
     )
     parts = run.team.gather(mine)
-    scores = _scores(run, val, merge(parts), samples) if run.team.leads else None
+    scores = None
+    if run.team.leads:
+        predictions = merge(parts)
+        if predictions.unreadable:
+            on_unreadable(predictions.unreadable)
+        scores = _scores(run, val, predictions, samples)
     return run.team.share(scores)
 
 
@@ -63,7 +78,9 @@ def _scores(
 
 
 def _pck(val: LabelledPeople, scored: PeopleScores) -> float:
-    """Return the mean PCK@0.2: of the torso where the schema has one, else of the box."""
+    """Return the mean PCK@0.2: of the torso where anybody's is labelled, else of the box."""
     if all(name in val.schema.index for name in TORSO):
-        return metrics.mean_over_keypoints(span_pck(val, scored, TORSO))
+        values_K = span_pck(val, scored, TORSO)
+        if not np.isnan(values_K).all():
+            return metrics.mean_over_keypoints(values_K)
     return metrics.mean_over_keypoints(box_pck(val, scored))

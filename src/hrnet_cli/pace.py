@@ -31,13 +31,17 @@ class Pace:
             yield batch
 
     def report(self) -> StepReport:
-        """Return how the run is doing since the epoch began in this process."""
+        """Return how the run is doing since the epoch began in this process.
+
+        Its first step of all chooses kernels and may compile for minutes; the speed of what follows
+        is told without it.
+        """
         run, progress = self._run, self._run.progress
         now = time.monotonic()
         taken = max(now - self._begun, 1e-9)
         done = progress.epoch * run.epoch_steps + progress.step
         on_gpu = run.device.startswith("cuda")
-        return StepReport(
+        report = StepReport(
             epoch=progress.epoch + 1,
             epochs=run.config.optimizer.epochs,
             step=progress.step,
@@ -51,4 +55,9 @@ class Pace:
             memory_mb=torch.cuda.max_memory_allocated(run.device) >> 20 if on_gpu else 0,
             seconds=now - run.started,
             unreadable=progress.unreadable,
+            settled=run.settled,
         )
+        if progress.samples > self._samples and not run.settled:
+            run.settled = True
+            self._begun, self._waited, self._samples = now, 0.0, progress.samples
+        return report

@@ -16,11 +16,13 @@ class StepReport:
         loss: Mean since the epoch began.
         learning_rate: Of the head.
         people_per_step: Batch of all processes together.
-        samples_per_s: People a second, all processes together, since the epoch began.
+        samples_per_s: People a second, all processes together, since the epoch began, without the
+            first step of the process once there are more.
         data_wait: Share of that time spent waiting for samples, 0 to 1.
         memory_mb: Most memory used on the GPU; 0 on a CPU.
         seconds: Time of the run so far, over all its parts.
         unreadable: Samples whose photo could not be read.
+        settled: Whether the speed is that of the steps to come: a first step was done before.
     """
 
     epoch: int
@@ -35,6 +37,7 @@ class StepReport:
     memory_mb: int
     seconds: float
     unreadable: int
+    settled: bool = True
 
 
 @dataclass(frozen=True)

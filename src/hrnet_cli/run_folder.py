@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import platform
+import shutil
 import struct
 from dataclasses import dataclass
 from importlib import metadata
@@ -89,7 +90,7 @@ def open_run(
     Args:
         path: The folder.
         resume: Continue the run in it.
-        overwrite: Replace a run that is in it.
+        overwrite: Replace a run that is in it; it stays until `clear` removes it.
         exist_ok: Take the folder as it is: another process of the same run has opened it.
 
     Raises:
@@ -106,20 +107,34 @@ def open_run(
                 hint="name the folder of a run that was stopped, or leave out --resume",
             )
         return folder
-    if folder.state.exists() or folder.metrics.exists():
-        if not overwrite:
-            raise OutputError(
-                f"'{path}' already holds a training run",
-                hint="continue it with --resume, replace it with --overwrite, or name another"
-                " folder with --out",
-            )
-        for file in (folder.state, folder.metrics, folder.best, folder.last, folder.summary):
-            file.unlink(missing_ok=True)
+    if not overwrite and (folder.state.exists() or folder.metrics.exists()):
+        raise OutputError(
+            f"'{path}' already holds a training run",
+            hint="continue it with --resume, replace it with --overwrite, or name another folder"
+            " with --out",
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"'{path}' cannot be made: {error.strerror}") from error
     return folder
+
+
+def clear(folder: RunFolder) -> None:
+    """Remove what a run before left, files that are not a run's excepted.
+
+    Raises:
+        OutputError: A file cannot be removed.
+    """
+    files = [folder.state, folder.metrics, folder.best, folder.last, folder.summary]
+    files += [folder.path / "curves.png", folder.path / "report.html"]
+    try:
+        for file in files:
+            file.unlink(missing_ok=True)
+        if folder.samples.is_dir():
+            shutil.rmtree(folder.samples)
+    except OSError as error:
+        raise OutputError(f"'{error.filename}' cannot be removed: {error.strerror}") from error
 
 
 def save_state(folder: RunFolder, state: dict[str, Any]) -> None:

@@ -90,6 +90,7 @@ class Run:
         average: Moving average of the weights, where there is one.
         progress: How far it has come.
         started: Monotonic time at which it would have begun in one go.
+        settled: Whether this process has done a step.
     """
 
     config: TrainConfig
@@ -109,6 +110,7 @@ class Run:
     average: AveragedModel | None
     progress: Progress
     started: float
+    settled: bool = False
 
     @property
     def epoch_steps(self) -> int:

@@ -14,6 +14,9 @@ from typing import Any, cast
 
 from hrnet_cli.errors import ConfigError
 
+# With few keypoints 1/K would take nearly any point of the person for right. The largest of COCO's
+# own, for hips, is 0.107.
+LARGEST_DEFAULT_SIGMA = 0.1
 SCHEMA_FOLDER = Path(__file__).parent / "schemas"
 SCHEMAS = ("coco17", "mpii16", "crowdpose14", "aic14", "halpe26", "wholebody133", "hand21", "ap10k")
 
@@ -29,7 +32,7 @@ class KeypointSchema:
         flip_pairs: (left, right) names that change places in a mirrored picture; left and right
             of the person, not of the picture. A keypoint stands in one pair at most.
         oks_sigmas: Per-keypoint OKS constant sigma (COCO keypoint evaluation), one per keypoint.
-            Left out or empty: 1/K for each of the K keypoints.
+            Left out or empty: 1/K for each of the K keypoints, `LARGEST_DEFAULT_SIGMA` at most.
         upper_body: Names of the upper half, for half-body augmentation; may be empty.
         lower_body: Names of the lower half.
 
@@ -51,7 +54,8 @@ class KeypointSchema:
         _check_flip_pairs(self)
         if not self.oks_sigmas:
             count = len(self.keypoints)
-            object.__setattr__(self, "oks_sigmas", (1.0 / count,) * count)
+            sigma = min(1.0 / count, LARGEST_DEFAULT_SIGMA)
+            object.__setattr__(self, "oks_sigmas", (sigma,) * count)
         _check_sigmas(self)
 
     def __len__(self) -> int:
@@ -248,7 +252,7 @@ def _check_sigmas(schema: KeypointSchema) -> None:
         raise ConfigError(
             f"schema '{schema.name}' has {len(schema.oks_sigmas)} oks_sigmas,"
             f" expected {len(schema.keypoints)}, one for each keypoint",
-            hint="leave oks_sigmas out to use 1/K for each",
+            hint="leave oks_sigmas out to use 1/K for each, 0.1 at most",
         )
     for keypoint, sigma in zip(schema.keypoints, schema.oks_sigmas, strict=True):
         if not 0 < sigma < math.inf:  # TOML knows nan and inf

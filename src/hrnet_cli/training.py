@@ -112,6 +112,16 @@ class _Loop:
     on_event: OnEvent
     saved: float = field(default_factory=time.monotonic)
     begun: str = field(default_factory=_now)
+    missed: Sequence[str] = ()
+
+    def miss(self, photos: Sequence[str]) -> None:
+        """Say once which photos to measure on cannot be read, and remember them."""
+        if not self.missed:
+            more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
+            self.on_event(
+                f"'{photos[0]}'{more} to measure on cannot be read: their people count as not found"
+            )
+        self.missed = photos
 
 
 def train(
@@ -159,14 +169,26 @@ def train(
             run = build_run(config, spec, samples, network, team, device)
             run.progress.start = start
             if place.resume:
-                same_labels = restore(run, run_folder.load_state(place.folder))
-                if not same_labels:
-                    tell("the labels are not those the run was started with")
+                _resume(run, place.folder, tell)
+            elif team.leads:
+                # Only now: what could keep the new run from starting is behind it.
+                run_folder.clear(place.folder)
             loop = _Loop(run, data, place, stop, tell)
             _announce(loop)
             return _fit(loop)
     finally:
         leave_team()
+
+
+def _resume(run: Run, folder: run_folder.RunFolder, tell: OnEvent) -> None:
+    """Bring a run to where it stopped; an epoch of other people begins anew."""
+    if restore(run, run_folder.load_state(folder)):
+        return
+    line = "the labels are not those the run was started with"
+    if run.progress.step:
+        run.progress.step, run.progress.loss_sum = 0, 0.0
+        line += f": epoch {run.progress.epoch + 1} begins anew"
+    tell(line)
 
 
 def _start(config: TrainConfig, people: LabelledPeople, place: Place) -> tuple[nn.Module, str]:
@@ -191,7 +213,8 @@ def _set_determinism(config: TrainConfig) -> None:
 def _announce(loop: _Loop) -> None:
     """Say what the run is, and write down its configuration."""
     run, config = loop.run, loop.run.config
-    loop.on_event(run.progress.start)
+    if not loop.place.resume:
+        loop.on_event(run.progress.start)
     rate, planned = config.learning_rate(run.rated_batch), config.optimizer.learning_rate
     many = f"{run.team.size} x " if run.team.size > 1 else ""
     loop.on_event(
@@ -209,6 +232,11 @@ def _announce(loop: _Loop) -> None:
     steps = config.optimizer.epochs * run.epoch_steps
     if steps < FEW_STEPS:
         loop.on_event(f"{steps} steps in all are few: small data sets want more --epochs")
+    if config.optimizer.frozen_epochs >= config.optimizer.epochs:
+        loop.on_event(
+            f"only the last layer learns: the others are frozen for"
+            f" {config.optimizer.frozen_epochs} epochs, the run has {config.optimizer.epochs}"
+        )
     first = min(config.optimizer.milestones, default=0)
     if config.optimizer.schedule == "steps" and first >= config.optimizer.epochs:
         loop.on_event(
@@ -281,6 +309,7 @@ def _write_summary(loop: _Loop) -> None:
             "sha256": digest(run.data.people),
         },
         "unreadable": progress.unreadable,
+        "val_unreadable": len(loop.missed),
         "best": {
             "metric": run.config.run.metric,
             "value": progress.best,
@@ -364,7 +393,14 @@ def _measure(loop: _Loop) -> dict[str, float]:
         _save(loop)  # The epoch's last step is done: a stop while measuring must not lose it.
     folder = loop.place.folder.samples
     try:
-        return measure(run, val, folder, mirrors=loop.data.mirrors, stop=loop.stop)
+        return measure(
+            run,
+            val,
+            folder,
+            mirrors=loop.data.mirrors,
+            stop=loop.stop,
+            on_unreadable=loop.miss,
+        )
     except KeyboardInterrupt:
         _say_stopped(loop)
         raise

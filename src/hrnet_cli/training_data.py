@@ -6,7 +6,7 @@ from pathlib import Path
 from hrnet_cli.data import open_dataset
 from hrnet_cli.data.names import can_mirror
 from hrnet_cli.data.people import LabelledPeople, join_people
-from hrnet_cli.errors import ConfigError, InputError
+from hrnet_cli.errors import InputError, NoSplitError
 from hrnet_cli.recipe import DataConfig, TrainConfig
 from hrnet_cli.run_events import OnEvent
 from hrnet_cli.run_folder import open_run
@@ -76,22 +76,37 @@ def open_training_data(
     return TrainData(people, val, mirrors=all(can_mirror(part) for part in parts))
 
 
+def is_one_split(name: str) -> bool:
+    """Tell whether a data set is a .json file, which has no parts."""
+    return Path(name).suffix.lower() == ".json"
+
+
+def _open_named_val(
+    config: DataConfig, folder: Path | None, on_note: Callable[[str], None]
+) -> LabelledPeople:
+    """Return the data set of ``data.val``, its photos in the folder or, where none is, beside it.
+
+    The photos of a .json to measure on mostly lie beside it, those to learn from elsewhere.
+    """
+    if folder is not None and is_one_split(config.val):
+        try:
+            return open_dataset(config.val, split=config.val_split, folder=folder, on_note=on_note)
+        except InputError:
+            folder = None
+    return open_dataset(config.val, split=config.val_split, folder=folder, on_note=on_note)
+
+
 def _open_val(
     config: DataConfig, folder: Path | None, on_note: Callable[[str], None]
 ) -> LabelledPeople | None:
     """Return what to measure on, None when the data set to learn from has no such part."""
-    if config.val.endswith(".json"):
-        try:  # Its photos mostly lie beside it, those of the training data elsewhere.
-            return open_dataset(config.val, split=config.val_split)
-        except InputError:
-            return open_dataset(config.val, split=config.val_split, folder=folder)
     if config.val:
-        return open_dataset(config.val, split=config.val_split, folder=folder)
-    if config.train.endswith(".json"):
+        return _open_named_val(config, folder, on_note)
+    if is_one_split(config.train):
         on_note("nothing is measured: a .json file is one split; name another with --val")
         return None
     try:
         return open_dataset(config.train, split=config.val_split, folder=folder)
-    except (InputError, ConfigError) as error:
+    except NoSplitError as error:
         on_note(f"nothing is measured: {error.message}")
         return None

@@ -145,11 +145,11 @@ class _Also:
 def step_line(report: "StepReport") -> str:
     """Return how a run is doing in one line."""
     minutes = time_left(report) / 60
-    left = f"{minutes:.0f} min left" if minutes < 90 else f"{minutes / 60:.1f} h left"
+    left = f", {minutes:.0f} min left" if minutes < 90 else f", {minutes / 60:.1f} h left"
     return (
         f"epoch {report.epoch}/{report.epochs} step {report.step}/{report.steps}, loss"
         f" {report.loss:.6f}, {report.samples_per_s:.0f} people/s, waiting for data"
-        f" {report.data_wait:.0%}, {left}"
+        f" {report.data_wait:.0%}{left if report.settled else ''}"
     )
 
 

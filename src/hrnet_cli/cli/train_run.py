@@ -23,6 +23,8 @@ def run(options: TrainOptions) -> None:
     """
     if options.resume and options.overwrite:
         raise UsageError("--resume and --overwrite contradict each other", hint="leave one out")
+    if options.resume:
+        options = _with_stored_config(options)
     config = _configuration(options)
     folder = options.out or _default_folder(config)
     options = replace(options, out=folder)
@@ -32,6 +34,26 @@ def run(options: TrainOptions) -> None:
     result = _train(options, config, folder)
     if result is not None:
         _say_result(options, result)
+
+
+def _with_stored_config(options: TrainOptions) -> TrainOptions:
+    """Return the options of a run that goes on: its folder is found, its start is its own.
+
+    Raises:
+        UsageError: Another recipe or start is named; the run has its own.
+    """
+    for name, given in (
+        ("--config", options.recipe not in (None, "fine-tune")),
+        ("--from", options.overrides["model.start"] is not None),
+    ):
+        if given:
+            raise UsageError(
+                f"{name} means nothing to a run that is resumed: its folder says how it began",
+                hint="leave it out, or start a new run with --overwrite or another --out",
+            )
+    if options.out is not None:
+        return options
+    return replace(options, out=_default_folder(_configuration(options)))
 
 
 def _configuration(options: TrainOptions) -> "TrainConfig":

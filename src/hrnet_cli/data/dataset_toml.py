@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from hrnet_cli.errors import ConfigError
+from hrnet_cli.errors import ConfigError, NoSplitError
 from hrnet_cli.schema import SCHEMAS, KeypointSchema, load_schema, schema_from_dict
 
 SPLITS = ("train", "val", "test")
@@ -54,10 +54,10 @@ class DatasetFile:
         """Return a split.
 
         Raises:
-            ConfigError: The file has none of this name.
+            NoSplitError: The file has none of this name.
         """
         if split not in self.parts:
-            raise ConfigError(
+            raise NoSplitError(
                 f"{self.path} has no '{split}', only {', '.join(self.parts)}",
                 hint=f'add a line: {split} = {{annotations = "FILE.json", photos = "DIR"}}',
             )

@@ -9,7 +9,7 @@ from hrnet_cli.data.dataset_toml import read_dataset_file
 from hrnet_cli.data.labels import Labels
 from hrnet_cli.data.photo_folders import find_photo_folder
 from hrnet_cli.data.yolo_pose import read_yolo_pose
-from hrnet_cli.errors import ConfigError, InputError
+from hrnet_cli.errors import ConfigError, InputError, NoSplitError
 from hrnet_cli.schema import load_schema
 
 
@@ -106,7 +106,7 @@ def _open_known(wanted: Wanted) -> Labels:
     files = [root / pattern.format(split=split) for pattern in layout.annotations]
     path = next((file for file in files if file.is_file()), None)
     if path is None:
-        raise InputError(
+        raise NoSplitError(
             f"{wanted.name} {split} is not in '{root}': '{files[0]}' is missing", hint=layout.hint
         )
     labels = read_coco(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hrnet_cli.data.names import Pairs, complete_schema, derive_flip_pairs, find_builtin
-from hrnet_cli.errors import ConfigError, InputError
+from hrnet_cli.errors import ConfigError, InputError, NoSplitError
 from hrnet_cli.images import IMAGE_SUFFIXES
 from hrnet_cli.schema import KeypointSchema, load_schema
 
@@ -42,11 +42,11 @@ class YoloYaml:
         """Return the photos of a split in a fixed order.
 
         Raises:
-            ConfigError: There is no such split.
+            NoSplitError: There is no such split.
             InputError: Its folder or list is missing or names no photo.
         """
         if split not in self.splits:
-            raise ConfigError(
+            raise NoSplitError(
                 f"{self.path} has no '{split}', only {', '.join(self.splits) or 'other keys'}",
                 hint=f"add a line: {split}: images/{split}",
             )
