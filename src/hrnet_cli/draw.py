@@ -116,8 +116,7 @@ def draw_poses(
         if "boxes" in parts:
             _draw_box(canvas, person)
         _draw_person(canvas, person, parts)
-    if "scores" in parts:
-        _draw_scores(canvas, people)
+    _draw_labels(canvas, people, parts)
     return canvas.finished()
 
 
@@ -193,6 +192,7 @@ class _Person:
         radii_K: Radius of each keypoint.
         widths_K: Width of limbs that end in each keypoint; a limb has the smaller of its two.
         extent: Longer side of the box, at most 1.5 pictures.
+        track_id: Of the person in the video, None where nobody was tracked.
     """
 
     points_K2: Floats
@@ -206,6 +206,7 @@ class _Person:
     radii_K: Floats
     widths_K: Floats
     extent: float
+    track_id: int | None
 
 
 def _person(
@@ -219,7 +220,7 @@ def _person(
     fineness_K = _fineness(poses.schema)
     points, lines = style.point_size, style.line_width
     ones_K = np.ones(len(points_K2))
-    identity = number if poses.track_ids_N is None else int(poses.track_ids_N[number])
+    track_id = None if poses.track_ids_N is None else int(poses.track_ids_N[number])
     return _Person(
         points_K2=points_K2,
         shown_K=shown_K,
@@ -228,7 +229,10 @@ def _person(
         score=float(poses.person_scores_N[number]),
         box=poses.boxes.xyxy_N4[number].astype(np.float64),
         limbs=[(poses.schema.index[a], poses.schema.index[b]) for a, b in limbs],
-        colors=PALETTES[style.palette](poses.schema, limbs, identity),
+        colors=PALETTES[style.palette](
+            poses.schema, limbs, number if track_id is None else track_id
+        ),
+        track_id=track_id,
         radii_K=np.maximum(POINT_PART * extent * fineness_K, LEAST_POINT_PX)
         if points is None
         else min(points, longest) * ones_K,
@@ -345,16 +349,28 @@ def _draw_box(canvas: Canvas, person: _Person) -> None:
         canvas.fill(x, y, far_x - near_x + width, far_y - near_y + width, person.colors.person)
 
 
-def _draw_scores(canvas: Canvas, people: Sequence[_Person]) -> None:
-    """Write person scores over the boxes, then keypoint scores where there is room for them.
+def _draw_labels(canvas: Canvas, people: Sequence[_Person], parts: Collection[str]) -> None:
+    """Write ids and person scores over the boxes, then keypoint scores where there is room.
 
     There is room where a label hides neither another label nor a keypoint.
     """
+    labels = [_label(person, parts) for person in people]
+    if not any(labels):
+        return
     taken_HW = np.zeros(canvas.image.shape[:2], np.bool_)
     most_px = max(LEAST_TEXT_PX + 3, MOST_TEXT_PART * canvas.longest)
-    for person in people:
+    for person, label in zip(people, labels, strict=True):
         text_px = round(np.clip(TEXT_PART * person.extent, LEAST_TEXT_PX + 2, most_px))
-        _draw_person_score(canvas, person, text_px, taken_HW)
+        if label:
+            _draw_person_label(canvas, person, label, text_px, taken_HW)
+    if "scores" in parts:
+        _draw_scores(canvas, people, most_px, taken_HW)
+
+
+def _draw_scores(
+    canvas: Canvas, people: Sequence[_Person], most_px: float, taken_HW: npt.NDArray[np.bool_]
+) -> None:
+    """Write the scores of keypoints."""
     for person in people:
         for x, y in person.points_K2[person.shown_K].round().astype(int).tolist():
             taken_HW[max(y - 1, 0) : max(y + 2, 0), max(x - 1, 0) : max(x + 2, 0)] = True
@@ -364,12 +380,22 @@ def _draw_scores(canvas: Canvas, people: Sequence[_Person]) -> None:
             _draw_keypoint_scores(canvas, person, text_px, taken_HW)
 
 
-def _draw_person_score(
-    canvas: Canvas, person: _Person, text_px: int, taken_HW: npt.NDArray[np.bool_]
+def _label(person: _Person, parts: Collection[str]) -> str:
+    """Return what stands over a person's box: the id where there is one, the score, or both."""
+    words: list[str] = []
+    if person.track_id is not None and not {"ids", "boxes", "scores"}.isdisjoint(parts):
+        words.append(str(person.track_id))
+    if "scores" in parts:
+        words.append(f"{person.score:.2f}")
+    return "  ".join(words)
+
+
+def _draw_person_label(
+    canvas: Canvas, person: _Person, label: str, text_px: int, taken_HW: npt.NDArray[np.bool_]
 ) -> None:
     if not np.isfinite(person.box).all():
         return
-    chip = _chip(f"{person.score:.2f}", text_px, person.colors.person)
+    chip = _chip(label, text_px, person.colors.person)
     places = _around_box(person.box, chip, canvas.size_wh)
     _put_chip(canvas, chip, _free_place(places, chip, taken_HW) or places[0], taken_HW)
 

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from hrnet_cli import geometry
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.data.people import Ints, LabelledPeople
+from hrnet_cli.data.photos import read_labelled
 from hrnet_cli.detectors import Detector
 from hrnet_cli.detectors.boxes_file import BoxesFile
 from hrnet_cli.detectors.boxes_formats import read_listings
 from hrnet_cli.errors import ConfigError, InputError
 from hrnet_cli.estimator import PoseEstimator
-from hrnet_cli.images import read_image
 from hrnet_cli.structures import Boxes, Frame
 
 # Photos held in memory: those being worked on, and as many being read.
@@ -292,9 +292,8 @@ def _read_ahead(
 
 
 def _read(people: LabelledPeople, photo: int) -> Frame:
-    path = people.photo_path(photo)
-    image_HW3, _ = read_image(path, apply_orientation=False)
-    return Frame(image_HW3, str(path), people.photos[photo])
+    image_HW3 = read_labelled(people, photo)
+    return Frame(image_HW3, str(people.photo_path(photo)), people.photos[photo])
 
 
 def _finished(

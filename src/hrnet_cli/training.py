@@ -7,6 +7,7 @@ same scores as in `hrnet eval` say how good it is.
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -333,6 +334,8 @@ def _train_epoch(loop: _Loop) -> StepReport:
     for batch in pace.waiting_for(iter(run.loader)):
         if run.config.data.strict:
             batch.raise_problems()
+        if batch.problems and not progress.unreadable:
+            loop.on_event(f"a sample is left out: {batch.problems[0]}; others are counted")
         pending.append((_step(run, batch), batch))
         progress.step += 1
         progress.samples += len(batch) * run.team.size
@@ -356,6 +359,15 @@ def _step(run: Run, batch: CropBatch) -> torch.Tensor:
         run.scaler.scale(loss).backward()
     except torch.OutOfMemoryError as error:
         raise _out_of_memory(run, len(batch)) from error
+    except ValueError as error:
+        # What PyTorch says of one crop of 32x32, whose coarsest branch has a single value.
+        if "more than 1 value per channel" not in str(error):
+            raise
+        height, width = run.spec.input_hw
+        raise TrainingError(
+            f"batch norms cannot learn from {len(batch)} person at {height}x{width}",
+            hint="a larger --input, or a --batch-size that leaves no single person over",
+        ) from error
     if run.config.optimizer.clip_norm:
         run.scaler.unscale_(run.optimizer)
         nn.utils.clip_grad_norm_(run.network.parameters(), run.config.optimizer.clip_norm)

@@ -1,6 +1,7 @@
 """A training run from its configuration alone: data sets opened, folder made, network trained."""
 
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 
 from hrnet_cli.data import open_dataset
@@ -10,6 +11,7 @@ from hrnet_cli.errors import InputError, NoSplitError
 from hrnet_cli.recipe import DataConfig, TrainConfig
 from hrnet_cli.run_events import OnEvent
 from hrnet_cli.run_folder import open_run
+from hrnet_cli.schema import KeypointSchema
 from hrnet_cli.training import Place, TrainData, TrainResult, train
 
 
@@ -68,12 +70,18 @@ def open_training_data(
     val = _open_val(config, folder, on_note)
     if val is not None and val.schema.keypoints != people.schema.keypoints:
         raise InputError(
-            f"'{val.name}' to measure on has {len(val.schema)} keypoints"
-            f" ({', '.join(val.schema.keypoints[:3])}, ...), '{people.name}' to learn from"
-            f" {len(people.schema)} ({', '.join(people.schema.keypoints[:3])}, ...)",
+            f"'{val.name}' to measure on has {len(val.schema)} keypoints, '{people.name}' to learn"
+            f" from {len(people.schema)}: {_first_difference(val.schema, people.schema)}",
             hint="give data of the same keypoints with --val",
         )
     return TrainData(people, val, mirrors=all(can_mirror(part) for part in parts))
+
+
+def _first_difference(val: KeypointSchema, train: KeypointSchema) -> str:
+    for number, (there, here) in enumerate(zip_longest(val.keypoints, train.keypoints), start=1):
+        if there != here:
+            return f"keypoint {number} is {there or 'missing'} there and {here or 'missing'} here"
+    return "the same ones"
 
 
 def is_one_split(name: str) -> bool:

@@ -7,14 +7,15 @@ import subprocess
 import sys
 import time
 
+import cv2
 import pytest
 import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from hrnet_cli.checkpoint import load_model
-from hrnet_cli.cli import app
-from training_data import write_spots
+from hrnet_cli.cli import app, train_run
+from training_data import configure, write_spots
 
 SMALL = ["--from-scratch", "--width", "4", "--input", "64x64", "--codec", "dark", "--device", "cpu"]
 QUICK = ["--epochs", "2", "--batch-size", "4", "--workers", "0", "--precision", "fp32"]
@@ -164,6 +165,115 @@ def test_a_run_is_not_overwritten(spots, tmp_path):
     assert "already holds a training run" in again.stderr
     assert "--resume" in again.stderr
     assert train(spots, tmp_path / "run", "--overwrite").exit_code == 0
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_run_that_cannot_start_does_not_replace_the_one_before(spots, tmp_path):
+    run = tmp_path / "run"
+    assert train(spots, run).exit_code == 0
+    before = files_of(run)
+    # Without --from-scratch: there is no backbone of width 4.
+    result = hrnet(
+        *("train", "--dataset", spots, "--width", "4", "--input", "64x64", "--device", "cpu"),
+        *(*QUICK, "--out", run, "--overwrite"),
+    )
+    assert result.exit_code != 0
+    assert files_of(run) == before
+
+
+def test_overwriting_leaves_nothing_of_the_run_before(spots, tmp_path):
+    run = tmp_path / "run"
+    assert train(spots, run, "--epochs", "3").exit_code == 0
+    (run / "notes.txt").write_text("mine")
+    assert list((run / "samples").glob("epoch-0003*"))
+    assert train(spots, run, "--epochs", "1", "--overwrite").exit_code == 0
+    assert not list((run / "samples").glob("epoch-0003*"))
+    assert "epoch-0003" not in (run / "report.html").read_text()
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+def test_resuming_without_a_folder_reads_the_configuration_of_the_run(spots, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = ["--dataset", spots, "--val", spots, "--batch-size", "4", "--device", "cpu"]
+    shape = ["--width", "4", "--input", "64x64"]
+    first = hrnet(
+        *("train", *data, *shape, "--from-scratch", "--epochs", "2", "--schedule", "cosine"),
+        *("--learning-rate", "0.01"),
+    )
+    assert first.exit_code == 0, first.stderr
+    config = tmp_path / "hrnet-runs" / "spots-w4-64x64" / "config.toml"
+    before = config.read_text()
+    again = hrnet("train", *data, *shape, "--resume", "--config", "mmpose", "--from-scratch")
+    assert again.exit_code == 0, again.stderr
+    assert "--config and --from-scratch of no effect: the run goes on as it began" in again.stderr
+    assert "resuming in epoch 3 of 2" in again.stderr
+    assert "starting from" not in again.stderr
+    assert config.read_text() == before
+
+
+def test_yolo_data_sets_have_runs_of_their_own(spots, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = train_run._default_folder(configure(spots, data__train="robots/data.yaml"))
+    assert name.name == "data-w4-64x64"  # no such folder
+    (tmp_path / "robots").mkdir()
+    (tmp_path / "robots" / "data.yaml").touch()
+    for given in ("robots/data.yaml", "robots", "robots/"):
+        name = train_run._default_folder(configure(spots, data__train=given))
+        assert name.name == "robots-w4-64x64"
+    assert train_run._default_folder(configure(spots, data__train="coco")).name == "coco-w4-64x64"
+
+
+def test_photos_to_measure_on_that_cannot_be_read_are_told(spots, tmp_path):
+    val = write_spots(tmp_path / "measured" / "val", photos=4)
+    for number in (1, 3):
+        (val.parent / f"{number:03d}.png").unlink()
+    out = tmp_path / "run"
+    given = ["train", "--dataset", spots, "--val", val, *SMALL, *QUICK, "--out", out]
+    result = hrnet(*given, "--json")
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    assert said.count("001.png' and 1 more to measure on cannot be read") == 1
+    assert json.loads(result.stdout)["val_unreadable"] == 2
+    strict = hrnet(*given, "--overwrite", "--strict")
+    assert strict.exit_code == 3
+    assert "001.png" in strict.stderr
+
+
+def test_photos_that_exif_turns_are_not_learnt_from_as_they_lie(tmp_path):
+    spots = write_spots(tmp_path / "spots", photos=4)
+    labels = json.loads(spots.read_text())
+    for photo in labels["images"]:
+        picture = cv2.imread(str(spots.parent / photo["file_name"]))
+        cv2.imwrite(str(spots.parent / photo["file_name"]), picture[:60])
+        # 72 wide, 60 high as stored; labelled as turned upright.
+        photo["width"], photo["height"] = 60, 72
+    spots.write_text(json.dumps(labels))
+    result = train(spots, tmp_path / "run", "--json")
+    said = " ".join(result.stderr.split())
+    assert "is stored as 72x60 pixels, its labels are for 60x72: turned by EXIF" in said
+    assert json.loads(result.stdout)["unreadable"] == 8  # of two epochs
+    strict = train(spots, tmp_path / "run2", "--strict")
+    assert strict.exit_code == 3
+    assert "turned by EXIF" in " ".join(strict.stderr.split())
+
+
+def test_one_person_left_over_of_the_smallest_crops_is_one_line(tmp_path):
+    spots = write_spots(tmp_path / "spots", photos=5)
+    result = train(spots, tmp_path / "run", "--input", "32x32")
+    assert result.exit_code == 7
+    assert "batch norms cannot learn from 1 person at 32x32" in result.stderr
+
+
+def test_fine_tuning_that_never_reaches_the_backbone_says_so(spots, tmp_path):
+    assert train(spots, tmp_path / "run").exit_code == 0
+    result = hrnet(
+        *("fine-tune", "--from", tmp_path / "run" / "last.safetensors", "--dataset", spots),
+        *("--frozen-epochs", "2", "--epochs", "2", "--device", "cpu", "--out", tmp_path / "tuned"),
+    )
+    assert "only the last layer learns: the others are frozen for 2 epochs" in result.stderr
 
 
 def test_a_recipe_file_names_unknown_keys(spots, tmp_path):

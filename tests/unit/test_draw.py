@@ -412,7 +412,7 @@ def test_unknown_connections_and_parts():
     assert hint == "did you mean 'left_knee'?"
     message, _ = failure(draw_poses, grey(), standing(), parts=("bones",))
     assert message == (
-        "cannot draw 'bones', expected some of keypoints, skeleton, boxes, scores, heatmap"
+        "cannot draw 'bones', expected some of keypoints, skeleton, boxes, scores, ids, heatmap"
     )
 
 
@@ -514,3 +514,25 @@ def test_connections_of_a_schema_file_are_its_limbs(tmp_path):
     path = tmp_path / "limbs.json"
     path.write_text(json.dumps([list(pair) for pair in BODY.skeleton]), encoding="utf-8")
     assert load_connections(path, BODY) == BODY.skeleton
+
+
+def tracked(*ids):
+    poses = standing()
+    return replace(poses, track_ids_N=np.array(ids[: len(poses)], np.int64))
+
+
+@pytest.mark.parametrize("parts", [("ids",), ("boxes",), ("scores",)])
+def test_people_of_a_video_bear_their_ids(parts):
+    without = draw_poses(grey(), standing(), parts=parts)
+    first = draw_poses(grey(), tracked(1), parts=parts)
+    other = draw_poses(grey(), tracked(7), parts=parts)
+    assert not np.array_equal(first, without)
+    assert not np.array_equal(first, other)
+
+
+def test_ids_are_drawn_where_they_are_asked_for_and_known():
+    assert np.array_equal(draw_poses(grey(), standing(), parts=("ids",)), grey())
+    parts = ("keypoints", "skeleton")
+    palette = DrawStyle()
+    plain = draw_poses(grey(), standing(), parts=parts, style=palette)
+    assert np.array_equal(draw_poses(grey(), tracked(0), parts=parts, style=palette), plain)

@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from hrnet_cli import training_data
-from hrnet_cli.errors import ConfigError, ExitCode, HrnetError, InputError
+from hrnet_cli.errors import ExitCode, HrnetError, InputError, NoSplitError
 from hrnet_cli.recipe import DataConfig
 from hrnet_cli.training_data import open_training_data
 from training_data import NAMES, configure, write_spots
@@ -179,8 +180,43 @@ def test_a_data_set_file_without_a_val_split_is_trained_on_without_measuring(spo
 
 def test_a_split_that_was_named_as_val_must_be_there(spots):
     file = write_toml(spots.parent, "train")
-    error = failure(ConfigError, train=file, val=file)
+    error = failure(NoSplitError, train=file, val=file)
     assert error.message == f"{file} has no 'val', only train"
+
+
+def test_a_val_split_that_is_there_but_broken_is_not_left_out(spots):
+    file = write_toml(spots.parent, "train")
+    toml = Path(file)
+    toml.write_text(toml.read_text() + '\nval = {annotations = "val.json"}')
+    labels = json.loads(spots.read_text())
+    labels["annotations"][0]["keypoints"] = [1, 2]
+    (spots.parent / "val.json").write_text(json.dumps(labels))
+    error = failure(InputError, train=file)
+    assert not isinstance(error, NoSplitError)
+    assert "val.json" in error.message
+
+
+@pytest.mark.parametrize("name", ["spots.JSON", "spots.Json"])
+def test_a_json_file_is_one_split_in_any_case(spots, name):
+    file = spots.rename(spots.with_name(name))
+    data, notes = opened(train=str(file))
+    assert data.val is None
+    assert "a .json file is one split" in notes[0]
+
+
+def test_the_named_folder_comes_before_photos_beside_the_labels(spots, tmp_path):
+    # Photos of the same names lie beside the labels, too.
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(spots.parent, elsewhere)
+    data, _ = opened(train=str(spots), val=str(spots), folder=str(elsewhere))
+    assert data.val.folder == elsewhere
+    # Where the folder has none of them, those beside the labels are taken.
+    other = write_spots(tmp_path / "val", photos=2)
+    for number in (1, 2):
+        (other.parent / f"{number:03d}.png").rename(other.parent / f"v{number}.png")
+    other.write_text(other.read_text().replace('"00', '"v'))
+    data, _ = opened(train=str(spots), val=str(other), folder=str(elsewhere))
+    assert data.val.folder == other.parent
 
 
 def test_coco_without_its_val_split_is_trained_on_without_measuring(spots, tmp_path):

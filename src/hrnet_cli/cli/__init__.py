@@ -1,5 +1,6 @@
 """The ``hrnet`` command: the Typer app and the one place where errors become exit codes."""
 
+import errno
 import os
 import signal
 import sys
@@ -50,8 +51,22 @@ class _ErrorBoundary(TyperGroup):
             raise typer.Exit(ExitCode.INTERRUPTED) from error
         except BrokenPipeError as error:
             # The reader of stdout has seen enough (`| head`): not an error of ours.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_stdout()
             raise typer.Exit(ExitCode.OK) from error
+        except OSError as error:
+            # Files are reported where they are written; what is left is a full place for stdout.
+            if error.errno != errno.ENOSPC or error.filename is not None:
+                raise
+            from hrnet_cli.cli.console import say_error
+
+            _drop_stdout()
+            say_error("standard output cannot be written: no space left on the device")
+            raise typer.Exit(ExitCode.OUTPUT) from error
+
+
+def _drop_stdout() -> None:
+    """Let what is still to be written to stdout go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

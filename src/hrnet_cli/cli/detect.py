@@ -77,7 +77,8 @@ def detect(
         str,
         typer.Option(
             "--draw",
-            help="Write pictures or a video with these: keypoints,skeleton,boxes,scores,heatmap.",
+            help="Write pictures or a video with these: keypoints,skeleton,boxes,scores,ids,"
+            "heatmap. With --track boxes and scores bear the id, too.",
             show_default=False,
         ),
     ] = "",

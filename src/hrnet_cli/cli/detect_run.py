@@ -220,6 +220,7 @@ def _refuse_existing(plan: "SourcePlan", options: DetectOptions) -> None:
         from hrnet_cli.cli.detect_videos import refuse_existing
 
         refuse_existing(plan.videos, options)
+    _refuse_own_photos(plan, options)
     if options.overwrite or options.append:
         return
     existing = [path for path in _targets(plan, options) if path.exists()]
@@ -229,6 +230,20 @@ def _refuse_existing(plan: "SourcePlan", options: DetectOptions) -> None:
             f"'{existing[0]}'{others} would be overwritten",
             hint="add --overwrite to replace, --append to add, or name another folder with --out",
         )
+
+
+def _refuse_own_photos(plan: "SourcePlan", options: DetectOptions) -> None:
+    """Raise OutputError where a drawn picture would replace its photo, before any file is made."""
+    if options.folder is None or not options.parts:
+        return
+    transparent = options.background == "transparent"
+    for photo in plan.photos:
+        picture = options.folder / picture_name(photo.name, transparent=transparent)
+        if picture.exists() and photo.path.exists() and picture.samefile(photo.path):
+            raise OutputError(
+                f"the drawn picture would replace its own photo '{photo.source}'",
+                hint="name another folder with --out",
+            )
 
 
 def _say_plan(plan: "SourcePlan", options: DetectOptions) -> None:

@@ -24,7 +24,7 @@ def run(options: TrainOptions) -> None:
     if options.resume and options.overwrite:
         raise UsageError("--resume and --overwrite contradict each other", hint="leave one out")
     if options.resume:
-        options = _with_stored_config(options)
+        options = _of_the_folder(options)
     config = _configuration(options)
     folder = options.out or _default_folder(config)
     options = replace(options, out=folder)
@@ -36,24 +36,17 @@ def run(options: TrainOptions) -> None:
         _say_result(options, result)
 
 
-def _with_stored_config(options: TrainOptions) -> TrainOptions:
-    """Return the options of a run that goes on: its folder is found, its start is its own.
-
-    Raises:
-        UsageError: Another recipe or start is named; the run has its own.
-    """
-    for name, given in (
-        ("--config", options.recipe not in (None, "fine-tune")),
-        ("--from", options.overrides["model.start"] is not None),
-    ):
-        if given:
-            raise UsageError(
-                f"{name} means nothing to a run that is resumed: its folder says how it began",
-                hint="leave it out, or start a new run with --overwrite or another --out",
-            )
-    if options.out is not None:
-        return options
-    return replace(options, out=_default_folder(_configuration(options)))
+def _of_the_folder(options: TrainOptions) -> TrainOptions:
+    """Return the options of a run that goes on: its folder is found, its start stays its own."""
+    if options.out is None:
+        options = replace(options, out=_default_folder(_configuration(options)))
+    unread = ["--config"] if options.recipe not in (None, "fine-tune") else []
+    start = options.overrides["model.start"]
+    if start is not None:
+        unread.append("--from-scratch" if start == "scratch" else "--from")
+    if unread and not options.quiet:
+        say(f"{' and '.join(unread)} of no effect: the run goes on as it began")
+    return replace(options, overrides={**options.overrides, "model.start": None})
 
 
 def _configuration(options: TrainOptions) -> "TrainConfig":
@@ -77,7 +70,11 @@ def _configuration(options: TrainOptions) -> "TrainConfig":
 
 
 def _default_folder(config: "TrainConfig") -> Path:
-    name = Path(config.data.train).stem
+    data = Path(config.data.train)
+    name = data.stem
+    if data.suffix in ("", ".yaml", ".yml") and data.exists():
+        # Every YOLO data set is called data.yaml; its folder tells it apart.
+        name = (data if data.is_dir() else data.parent).resolve().name or "data"
     height, width = config.model.input_hw
     return Path("hrnet-runs") / f"{name}-w{config.model.width}-{height}x{width}"
 

@@ -119,7 +119,7 @@ class PhotoFiles:
 
     def read(self, photo: int) -> Region:
         """Return the whole photo; see `PhotoSource.read`."""
-        return Region(read_photo(self._people.photo_path(photo)))
+        return Region(read_labelled(self._people, photo))
 
 
 class PhotosInMemory:
@@ -191,6 +191,25 @@ def read_photo(path: Path) -> Pixels:
     return read_image(path, apply_orientation=False)[0]
 
 
+def read_labelled(people: LabelledPeople, photo: int) -> Pixels:
+    """Return a photo of a data set as stored, RGB, in whose pixels its labels are.
+
+    Raises:
+        InputError: As `read_photo`, or the labels are those of the photo turned upright, as tools
+            write them that obey EXIF: every keypoint would lie elsewhere.
+    """
+    path = people.photo_path(photo)
+    pixels_HW3 = read_photo(path)
+    height, width = pixels_HW3.shape[:2]
+    if height != width and (height, width) == tuple(people.sizes_P2[photo].tolist()):
+        raise InputError(
+            f"'{path}' is stored as {width}x{height} pixels, its labels are for {height}x{width}:"
+            " turned by EXIF",
+            hint="store the photo upright; hrnet check-data lists all such photos",
+        )
+    return pixels_HW3
+
+
 def _decode_jpeg(data: bytes) -> Pixels | None:
     """Return the RGB pixels of a JPEG, None where the fast decoders will not have it."""
     if simplejpeg is not None:
@@ -219,7 +238,7 @@ def cut_photos(
         if on_progress is not None:
             on_progress(done, len(wanted))
         try:
-            pixels_HW3 = read_photo(people.photo_path(photo))
+            pixels_HW3 = read_labelled(people, photo)
         except InputError as error:
             yield photo, error
             continue

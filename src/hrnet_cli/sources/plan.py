@@ -105,7 +105,7 @@ def plan_sources(
     *,
     recursive: bool = False,
     exclude: Path | None = None,
-    stdin: Iterable[str] = (),
+    stdin: Iterable[str] | None = (),
     sequences: bool = False,
 ) -> SourcePlan:
     """Return the photos and videos that the sources stand for; nothing is decoded.
@@ -115,7 +115,7 @@ def plan_sources(
             ``stdin``), ``camera:0``, and addresses of streams.
         recursive: Look into folders below the given ones.
         exclude: Folder left out of folder searches and globs: the output folder.
-        stdin: Lines that ``-`` stands for.
+        stdin: Lines that ``-`` stands for; None where it is closed.
         sequences: Take the photos of each folder or glob as the pictures of one video.
     """
     found = _Found()
@@ -139,14 +139,20 @@ def plan_sources(
     )
 
 
-def _expand_lists(source: str, stdin: Iterable[str]) -> Iterable[str]:
+def _expand_lists(source: str, stdin: Iterable[str] | None) -> Iterable[str]:
     """Return the paths a source stands for: itself, or the lines of a list."""
     if source != "-" and not source.startswith("@"):
         return [source]
     path = Path(source[1:])
+    if source == "-" and stdin is None:
+        raise InputError("standard input is closed, '-' reads paths from it")
     try:
         # Windows editors put a byte order mark in front.
-        text = stdin if source == "-" else path.read_text(encoding="utf-8-sig").splitlines()
+        text = (
+            stdin
+            if stdin is not None and source == "-"
+            else path.read_text(encoding="utf-8-sig").splitlines()
+        )
         return _lines(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
