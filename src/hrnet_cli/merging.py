@@ -19,6 +19,8 @@ from hrnet_cli.structures import Frame, Poses
 _PART = re.compile(re.escape(PHOTOS_STEM) + r"\.shard-(\d+)-of-(\d+)(\D.*)")
 # Folders of a part, such as openpose.shard-1-of-2, whose files have other names than its records.
 _FOLDER = re.compile(r"(.+)\.shard-\d+-of-\d+")
+# What a part leaves in its folder, so that one that is missing or was broken is noticed.
+_MARK = re.compile(r"shard-(\d+)-of-(\d+)\.(done|unfinished)")
 # Tables whose rows stand by themselves: they are put one behind the other. All others are written
 # anew from the records.
 _TABLES = ("csv", "angles")
@@ -76,6 +78,7 @@ def merge(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> Mer
         # What stays in its place may be gone on with later.
         if folder.resolve() != out.resolve():
             _refuse_broken(folder, found)
+    _check_marks(path for found in files.values() for path in found)
     parts = _ordered_parts([part for folder in folders for part in _parts(folder, files[folder])])
     copies = _copies(files, out)
     _check_suffixes(parts)
@@ -89,6 +92,61 @@ def merge(folders: Sequence[Path], out: Path, *, overwrite: bool = False) -> Mer
         _join(parts, formats, out)
     _remove_parts(parts, out)
     return Merged(len(parts.get(".jsonl", ())), photos, len(copies), tuple(targets))
+
+
+def begin_part(folder: Path, number: int, count: int) -> None:
+    """Note in an output folder that part ``number`` of ``count`` is at work.
+
+    Raises:
+        OutputError: The folder cannot be written to.
+    """
+    make_folder(folder)
+    done, unfinished = _marks(folder, number, count)
+    with reporting(unfinished):
+        done.unlink(missing_ok=True)
+        unfinished.touch()
+
+
+def end_part(folder: Path, number: int, count: int) -> None:
+    """Note that a part was worked through to its end; see `begin_part`."""
+    done, unfinished = _marks(folder, number, count)
+    with reporting(done):
+        unfinished.replace(done)
+
+
+def remove_marks(folder: Path) -> None:
+    """Remove the notes of all parts: one machine has done them together, nobody will merge."""
+    with reporting(folder):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if _MARK.fullmatch(path.name):
+                path.unlink()
+
+
+def _marks(folder: Path, number: int, count: int) -> tuple[Path, Path]:
+    stem = f"shard-{number}-of-{count}"
+    return folder / f"{stem}.done", folder / f"{stem}.unfinished"
+
+
+def _check_marks(files: Iterable[Path]) -> None:
+    """Raise InputError when a part was not worked through to its end, or is not there at all."""
+    done: defaultdict[int, set[int]] = defaultdict(set)
+    for path in files:
+        if not (match := _MARK.fullmatch(path.name)):
+            continue
+        number, count = int(match[1]), int(match[2])
+        if match[3] == "unfinished":
+            raise InputError(
+                f"part {number} of {count} in '{path.parent}' was broken",
+                hint="repeat its command, with --resume for videos or --overwrite for photos, then"
+                " merge",
+            )
+        done[count].add(number)
+    for count, numbers in done.items():
+        missing = min(set(range(1, count + 1)) - numbers, default=None)
+        if missing is not None:
+            raise InputError(
+                f"part {missing} of {count} is missing", hint="name the folders of all parts"
+            )
 
 
 def _files(folder: Path) -> list[Path]:
@@ -120,7 +178,9 @@ def _remove_parts(parts: dict[str, list[_Part]], out: Path) -> None:
             if path.parent.resolve() == out.resolve():
                 path.unlink()
         for path in out.iterdir():
-            if path.is_dir() and _FOLDER.fullmatch(path.name):
+            if _MARK.fullmatch(path.name):
+                path.unlink()
+            elif path.is_dir() and _FOLDER.fullmatch(path.name):
                 shutil.rmtree(path)
 
 
@@ -220,7 +280,7 @@ def _copies(files: dict[Path, list[Path]], out: Path) -> list[tuple[Path, Path]]
     for folder, paths in files.items():
         for path in paths:
             relative = path.relative_to(folder)
-            if _PART.fullmatch(relative.name):
+            if _PART.fullmatch(relative.name) or _MARK.fullmatch(relative.name):
                 continue
             if match := _FOLDER.fullmatch(relative.parts[0]):
                 relative = Path(match[1], *relative.parts[1:])

@@ -207,6 +207,37 @@ def test_parts_merged_equal_one_run(hrnet, clips):
             assert Path("whole", name).read_bytes() == Path("parts", name).read_bytes(), name
 
 
+def test_a_part_that_is_missing_or_broken_is_not_merged(hrnet, clips):
+    sources = (clips / "a.mp4", clips / "c.mkv")
+    for number in (1, 2, 3):
+        hrnet(*sources, "--out", f"part-{number}", "--shard", f"{number}/3")
+    # Of three parts and two videos one is empty, and is missed all the same.
+    for folders, missing in ((("part-1", "part-3"), 2), (("part-1", "part-2"), 3)):
+        merged = RUNNER.invoke(app, ["merge", *folders, "--out", "all"])
+        assert merged.exit_code == 3
+        assert f"part {missing} of 3 is missing" in merged.stderr
+        assert not Path("all").exists()
+    # As a run leaves it that is killed.
+    mark = Path("part-2/shard-2-of-3.done")
+    mark.rename(mark.with_suffix(".unfinished"))
+    merged = RUNNER.invoke(app, ["merge", "part-1", "part-2", "part-3", "--out", "all"])
+    assert merged.exit_code == 3
+    assert "part 2 of 3 in 'part-2' was broken" in merged.stderr
+    hrnet(*sources, "--out", "part-2", "--shard", "2/3", "--resume")
+    merged = RUNNER.invoke(app, ["merge", "part-1", "part-2", "part-3", "--out", "all"])
+    assert merged.exit_code == 0, merged.stderr
+    assert sorted(path.name for path in Path("all").iterdir()) == ["a.jsonl", "c.jsonl"]
+
+
+def test_an_interrupted_part_stays_marked(hrnet, clips, monkeypatch):
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(detect_videos, "detect_videos", interrupted)
+    hrnet(clips / "a.mp4", "--out", "out", "--shard", "1/1", code=130)
+    assert [path.name for path in Path("out").iterdir()] == ["shard-1-of-1.unfinished"]
+
+
 def test_jobs_share_the_sources(words, clips):
     command = [sys.executable, "-m", "hrnet_cli", "detect", str(clips), *words, "--out", "out"]
     done = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True, check=False)

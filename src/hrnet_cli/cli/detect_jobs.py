@@ -15,7 +15,7 @@ from hrnet_cli.cli import console
 from hrnet_cli.cli.detect_options import DetectOptions
 from hrnet_cli.device import processors
 from hrnet_cli.errors import ExitCode
-from hrnet_cli.merging import merge
+from hrnet_cli.merging import merge, remove_marks
 from hrnet_cli.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -69,9 +69,11 @@ def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
     stop.check()
     # A process that was killed has a negative code.
     worst = max(job.returncode if job.returncode >= 0 else int(ExitCode.BUG) for job in jobs)
-    if plan.photos and options.folder is not None and worst in (ExitCode.OK, ExitCode.INPUT):
+    if options.folder is not None and worst in (ExitCode.OK, ExitCode.INPUT):
         folder = Path(options.folder)
-        merge([folder], folder, overwrite=options.overwrite)
+        if plan.photos:
+            merge([folder], folder, overwrite=options.overwrite)
+        remove_marks(folder)
     if worst:
         raise typer.Exit(worst)
 

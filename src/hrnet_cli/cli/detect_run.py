@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,14 +55,8 @@ def run(options: DetectOptions) -> None:
         on_problem("", problem)
     say_skipped(plan, options)
     if not plan.photos and not plan.videos:
-        if not plan.problems:
-            if options.video.part is not None:
-                console.say("this part of the sources is empty: there are more parts than sources")
-                return
-            raise InputError(
-                "no photos or videos were named", hint="give photos, videos, folders or a list"
-            )
-        raise typer.Exit(ExitCode.INPUT)
+        _end_empty(plan, options)
+        return
     _check_kinds(plan, options)
     if options.dry_run:
         _say_plan(plan, options)
@@ -74,9 +68,44 @@ def run(options: DetectOptions) -> None:
 
             run_jobs(plan, options)
             return
-        _detect(plan, options, report, on_problem)
+        with _marked_part(options):
+            _detect(plan, options, report, on_problem)
     if report.failed:
         raise typer.Exit(ExitCode.INPUT)
+
+
+def _end_empty(plan: "SourcePlan", options: DetectOptions) -> None:
+    """End a run without sources: of a part that is no mistake.
+
+    Raises:
+        InputError: Nothing was named.
+        typer.Exit: What was named cannot be used, and was told.
+    """
+    if options.video.part is not None:
+        if not plan.problems:
+            console.say("this part of the sources is empty: there are more parts than sources")
+        with _marked_part(options):
+            pass
+    elif not plan.problems:
+        raise InputError(
+            "no photos or videos were named", hint="give photos, videos, folders or a list"
+        )
+    if plan.problems:
+        raise typer.Exit(ExitCode.INPUT)
+
+
+@contextmanager
+def _marked_part(options: DetectOptions) -> Iterator[None]:
+    """Leave a mark in the output folder of a part, from which a merge knows whether it is whole."""
+    part, folder = options.video.part, options.folder
+    if part is None or folder is None or options.dry_run:
+        yield
+        return
+    from hrnet_cli.merging import begin_part, end_part
+
+    begin_part(folder, *part)
+    yield
+    end_part(folder, *part)
 
 
 def _plan(options: DetectOptions) -> "SourcePlan":
