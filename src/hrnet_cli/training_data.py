@@ -24,7 +24,9 @@ def train_in_folder(
     overwrite: bool = False,
     on_event: OnEvent = lambda _event: None,
 ) -> TrainResult:
-    """Train as a configuration says, and leave everything in a folder.
+    """Train as a configuration says, and leave weights, state and figures in a folder.
+
+    Curves and page are made from it by `train_report.write_train_report`.
 
     Args:
         config: Of `recipe.load_config`.
