@@ -99,7 +99,8 @@ def check_data(
         _print_findings(report)
     if sheet is not None:
         _draw(people, sheet, seed)
-        console.say(f"wrote {sheet}")
+        if not quiet:
+            console.say(f"wrote {sheet}")
     if strict and report.unusable:
         raise InputError(
             f"{report.unusable} photos or people of {report.name} cannot be used for training",

@@ -200,11 +200,14 @@ def print_json(
         "people": report.people,
         "failed": [{"source": s, "error": e.message} for s, e in report.failed],
         "skipped": list(plan.skipped),
-        "videos": [{**asdict(video), "state": video.state} for video in report.videos],
+        "videos": [
+            {**asdict(video), "seconds": round(video.seconds, 3), "state": video.state}
+            for video in report.videos
+        ],
         "model": model,
         "detector": detector,
         "out": options.out,
-        "written": list(written),
+        "written": [*written, *(place for video in report.videos for place in video.written)],
         "seconds": round(report.seconds, 3),
         "stages": {name: round(seconds, 4) for name, seconds in clock.seconds.items()},
     }

@@ -15,6 +15,8 @@ from hrnet_cli.images import IMAGE_SUFFIXES
 _ADDRESS = r"(camera:|[a-z][a-z0-9+.-]*://)"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts")
 
+_RECURSIVE = "add --recursive to look into the folders below it"
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -201,8 +203,12 @@ def _find_in_folder(folder: Path, recursive: bool, exclude: Path | None, found: 
         suffixes = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
         raise InputError(
             f"folder '{folder}' holds no photos or videos ({suffixes}){others}",
-            hint="" if recursive else "add --recursive to look into the folders below it",
+            hint="" if recursive or not _has_folders(folder) else _RECURSIVE,
         )
+
+
+def _has_folders(folder: Path) -> bool:
+    return any(path.is_dir() for path in folder.iterdir())
 
 
 def _sort_in(path: Path, name: str, found: _Found) -> None:
