@@ -126,12 +126,16 @@ def test_unknown_suffixes_in_a_folder_are_named():
 
 
 @pytest.mark.parametrize("recursive", [False, True])
-def test_a_folder_without_photos_is_a_problem(recursive):
+@pytest.mark.parametrize("folders", [False, True])
+def test_a_folder_without_photos_is_a_problem(recursive, folders):
     touch("set/notes.txt", "set/more.txt")
+    if folders:
+        Path("set/below").mkdir()
     error = problem("set", recursive=recursive)
     assert error.message.startswith("folder 'set' holds no photos or videos (.jpg .jpeg ")
     assert error.message.endswith("); it holds 2 other files")
-    assert error.hint == ("" if recursive else "add --recursive to look into the folders below it")
+    helps = folders and not recursive
+    assert error.hint == ("add --recursive to look into the folders below it" if helps else "")
 
 
 def test_globs_are_sorted_and_keep_the_folders_behind_their_fixed_part():
