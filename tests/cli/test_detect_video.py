@@ -134,6 +134,22 @@ def test_a_video_of_another_run_is_left_alone_and_the_others_go_on(hrnet, clips)
     assert "2 videos (1 done before)" in result.stderr
 
 
+def test_resume_looks_at_photos_again_but_replaces_those_of_no_other_run(hrnet, clips):
+    for number, name in enumerate(("one.png", "two.png")):
+        cv2.imwrite(name, numbered_picture(number))
+    sources = ("one.png", "two.png", clips / "c.mkv")
+    hrnet(*sources, "--out", "out")
+    # As a run leaves it that was stopped.
+    whole = Path("out/poses.jsonl").read_bytes()
+    Path("out/poses.jsonl").write_bytes(whole[: len(whole) // 2 + 40])
+    result = hrnet(*sources, "--out", "out", "--resume")
+    assert "(1 done before)" in result.stderr
+    assert Path("out/poses.jsonl").read_bytes() == whole
+    error = hrnet("one.png", clips / "c.mkv", "--out", "out", "--resume", code=8).stderr
+    assert "poses.jsonl' would be overwritten" in " ".join(error.split())
+    assert Path("out/poses.jsonl").read_bytes() == whole
+
+
 def test_a_terminated_run_goes_on(words, clips, tmp_path):
     long = write_video(tmp_path / "long.mp4", 400)
     command = [sys.executable, "-m", "hrnet_cli", "detect", str(long), *words, "--draw", "boxes"]

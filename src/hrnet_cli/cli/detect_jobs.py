@@ -72,7 +72,7 @@ def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
     if options.folder is not None and worst in (ExitCode.OK, ExitCode.INPUT):
         folder = Path(options.folder)
         if plan.photos:
-            merge([folder], folder, overwrite=options.overwrite)
+            merge([folder], folder, overwrite=options.overwrite or options.video.resume)
         remove_marks(folder)
     if worst:
         raise typer.Exit(worst)

@@ -1,6 +1,5 @@
 """What ``hrnet detect`` does, from checked options to written files."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,24 +12,23 @@ from hrnet_cli.cli import console
 from hrnet_cli.cli.detect_options import DetectOptions, check_options
 from hrnet_cli.cli.detect_report import (
     RunReport,
-    echo_json,
     print_json,
     problem_reporter,
     progress,
     say_skipped,
     say_summary,
 )
+from hrnet_cli.cli.detect_targets import refuse_existing_outputs, say_plan
 from hrnet_cli.cli.model_files import find_detector, open_estimator
 from hrnet_cli.detectors import Detector, DetectorSettings, SureDetector, open_detector
 from hrnet_cli.device import pick_device
-from hrnet_cli.errors import ExitCode, HrnetError, InputError, OutputError, UsageError
+from hrnet_cli.errors import ExitCode, HrnetError, InputError, UsageError
 from hrnet_cli.sinks import (
     RunInfo,
     Sink,
     check_formats,
     open_sink,
     open_stream,
-    picture_name,
     planned_files,
 )
 
@@ -59,9 +57,9 @@ def run(options: DetectOptions) -> None:
         return
     _check_kinds(plan, options)
     if options.dry_run:
-        _say_plan(plan, options)
+        say_plan(plan, options)
     else:
-        _refuse_existing(plan, options)
+        refuse_existing_outputs(plan, options)
         several = options.video.jobs > 1 and len(plan.photos) + len(plan.videos) > 1
         if several or options.video.cards:
             from hrnet_cli.cli.detect_jobs import run_jobs
@@ -219,81 +217,6 @@ def _detect_photos(
             report.photos += 1
             report.people += len(poses)
             advance(report)
-
-
-def _targets(plan: "SourcePlan", options: DetectOptions) -> list[Path]:
-    """Return every file and folder the run would write for its photos."""
-    folder = options.folder
-    if folder is None or not plan.photos:
-        return []
-    transparent = options.background == "transparent"
-    pictures = [picture_name(photo.name, transparent=transparent) for photo in plan.photos]
-    return [folder / path for path in planned_files(options.formats, options.photos_stem)] + [
-        folder / name for name in pictures if options.parts
-    ]
-
-
-def _all_targets(plan: "SourcePlan", options: DetectOptions) -> list[Path]:
-    """Return every file and folder the run would write."""
-    targets = _targets(plan, options)
-    if plan.videos:
-        from hrnet_cli.cli.detect_videos import planned_outputs
-
-        for video in plan.videos:
-            targets += planned_outputs(video, options)
-    return targets
-
-
-def _refuse_existing(plan: "SourcePlan", options: DetectOptions) -> None:
-    if plan.videos:
-        from hrnet_cli.cli.detect_videos import refuse_existing
-
-        refuse_existing(plan.videos, options)
-    _refuse_own_photos(plan, options)
-    if options.overwrite or options.append:
-        return
-    existing = [path for path in _targets(plan, options) if path.exists()]
-    if existing:
-        others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise OutputError(
-            f"'{existing[0]}'{others} would be overwritten",
-            hint="add --overwrite to replace, --append to add, or name another folder with --out",
-        )
-
-
-def _refuse_own_photos(plan: "SourcePlan", options: DetectOptions) -> None:
-    """Raise OutputError where a drawn picture would replace its photo, before any file is made."""
-    if options.folder is None or not options.parts:
-        return
-    transparent = options.background == "transparent"
-    for photo in plan.photos:
-        picture = options.folder / picture_name(photo.name, transparent=transparent)
-        if picture.exists() and photo.path.exists() and picture.samefile(photo.path):
-            raise OutputError(
-                f"the drawn picture would replace its own photo '{photo.source}'",
-                hint="name another folder with --out",
-            )
-
-
-def _say_plan(plan: "SourcePlan", options: DetectOptions) -> None:
-    targets = [str(path) for path in _all_targets(plan, options)]
-    if options.json:
-        data = {
-            "schema": "hrnet-plan/1",
-            "read": [item.source for item in (*plan.photos, *plan.videos)],
-            "write": targets,
-            "skipped": list(plan.skipped),
-        }
-        echo_json(data)
-        return
-    lines = [
-        *(f"read   {item.source}" for item in (*plan.photos, *plan.videos)),
-        *(f"write  {target}" for target in targets),
-        *(f"skip   {name}" for name in plan.skipped),
-    ]
-    for line in lines:
-        # As bytes: names need not be UTF-8.
-        typer.echo(os.fsencode(line))
 
 
 def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[], Detector]:
