@@ -94,15 +94,18 @@ def is_one_split(name: str) -> bool:
 def _open_named_val(
     config: DataConfig, folder: Path | None, on_note: Callable[[str], None]
 ) -> LabelledPeople:
-    """Return the data set of ``data.val``, its photos in the folder or, where none is, beside it.
+    """Return the data set of ``data.val``; photos of a .json beside it, else in the folder.
 
-    The photos of a .json to measure on mostly lie beside it, those to learn from elsewhere.
+    The folder is where those to learn from lie, maybe under the same names.
     """
     if folder is not None and is_one_split(config.val):
         try:
-            return open_dataset(config.val, split=config.val_split, folder=folder, on_note=on_note)
+            people = open_dataset(config.val, split=config.val_split, on_note=on_note)
         except InputError:
-            folder = None
+            pass
+        else:
+            on_note(f"the photos to measure on are those in '{people.folder}'")
+            return people
     return open_dataset(config.val, split=config.val_split, folder=folder, on_note=on_note)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from hrnet_cli.data import open_dataset
 from hrnet_cli.data.coco_annotations import AREA_PER_BOX, BOX_PER_EXTENT
-from hrnet_cli.errors import ConfigError, ExitCode, InputError
+from hrnet_cli.errors import ConfigError, ExitCode, InputError, NoSplitError
 from hrnet_cli.schema import load_schema
 
 NAMES = ["nose", "left_hand", "right_hand"]
@@ -81,9 +81,9 @@ def test_schema_of_a_file(tmp_path):
     assert schema.keypoints == tuple(NAMES)
     assert schema.skeleton == (("nose", "left_hand"), ("nose", "right_hand"))
     assert schema.flip_pairs == (("left_hand", "right_hand"),)
-    assert schema.oks_sigmas == pytest.approx([1 / 3] * 3)
+    assert schema.oks_sigmas == pytest.approx([0.1] * 3)
     assert "flip pairs: left_hand and right_hand" in notes
-    assert "OKS sigmas: 1/3 each" in notes
+    assert "OKS sigmas: 0.1 each" in notes
 
 
 def test_sigmas_of_a_file(tmp_path):
@@ -474,7 +474,6 @@ class TestDatasetFile:
             ("train = 5", "train is 5, expected a table", "photos ="),
             ('train = {photos = "x"}', "train has no 'annotations'", ""),
             ('train = {annotation = "x"}', "unknown key 'annotation'", "annotations"),
-            ('val = {annotations = "x"}', "has no 'train', only val", "train ="),
             (TRAIN + "label_weights = 5", "label_weights is 5, expected a table", ""),
             (TRAIN + "[label_weights.source]\na = -1", "source: a is -1, expected a numb", ""),
             (TRAIN + "[label_weights.keypoint]\nnos = 1", "names 'nos', which is no key", "nose"),
@@ -489,6 +488,12 @@ class TestDatasetFile:
             open_dataset(self.write(tmp_path, text))
         assert hint in caught.value.hint
         assert caught.value.exit_code == ExitCode.CONFIG
+
+    def test_a_split_that_is_not_there(self, tmp_path):
+        with pytest.raises(NoSplitError, match="has no 'train', only val") as caught:
+            open_dataset(self.write(tmp_path, 'val = {annotations = "x"}'))
+        assert "train =" in caught.value.hint
+        assert caught.value.exit_code == ExitCode.INPUT
 
     def test_missing_file(self, tmp_path):
         with pytest.raises(ConfigError, match=r"my\.toml: cannot be read: No such file"):

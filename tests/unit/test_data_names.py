@@ -116,7 +116,7 @@ def test_mirroring_needs_partners_and_names():
         ),
         (("kpt_0", "kpt_1"), "flip pairs: none can be derived from the names: mirroring is off"),
         (("wrist", "thumb"), "flip pairs: none, the names have no left and right: mirrored pictu"),
-        (("a", "b", "c", "d"), "OKS sigmas: 1/4 each"),
+        (("a", "b", "c", "d"), "OKS sigmas: 0.1 each"),
         (("a", "b"), "half-body augmentation: off"),
         (("a", "b"), "set: 2 keypoints (schema set): a, b"),
     ],

@@ -7,7 +7,7 @@ from PIL import Image
 from hrnet_cli.data import open_dataset
 from hrnet_cli.data.names import can_mirror
 from hrnet_cli.data.yolo_pose import as_stored
-from hrnet_cli.errors import ConfigError, InputError
+from hrnet_cli.errors import ConfigError, InputError, NoSplitError
 from hrnet_cli.images import read_image
 from hrnet_cli.schema import load_schema
 
@@ -187,13 +187,17 @@ def test_numbers_without_flip_idx_cannot_be_mirrored(tmp_path):
         ),
         ("names: {0: imp, 1: elf}", "names: 5", "names is 5, expected a list, or names by number"),
         ("train: images/train", "train: 5", "train is 5, expected a folder or a list"),
-        ("train: images/train", "", "has no 'train', only val"),
         ("path: .", "path: [", "not readable as YAML"),
     ],
 )
 def test_contradictions_in_the_yaml(tmp_path, old, new, message):
     with pytest.raises(ConfigError, match=message):
         opened(tmp_path, YAML.replace(old, new))
+
+
+def test_a_split_that_the_yaml_does_not_name(tmp_path):
+    with pytest.raises(NoSplitError, match="has no 'train', only val"):
+        opened(tmp_path, YAML.replace("train: images/train", ""))
 
 
 def test_a_yaml_that_is_no_table(tmp_path):

@@ -15,6 +15,7 @@ from hrnet_cli import run_folder
 from hrnet_cli.errors import ExitCode, HrnetError, InputError, OutputError, TrainingError
 from hrnet_cli.run_folder import (
     COLUMNS,
+    clear,
     load_state,
     open_run,
     read_metrics,
@@ -79,6 +80,9 @@ def test_overwrite_removes_what_would_mix_with_the_new_run(folder):
     for file in files:
         file.write_text("old")
     assert open_run(folder.path, resume=False, overwrite=True) == folder
+    # Not before the new run is known to start.
+    assert all(file.exists() for file in files)
+    clear(folder)
     assert not any(file.exists() for file in files)
 
 

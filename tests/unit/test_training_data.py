@@ -152,8 +152,8 @@ def test_other_keypoints_to_measure_on_are_refused(spots, other):
     error = failure(InputError, train=str(spots), val=str(other))
     assert error.exit_code == ExitCode.INPUT
     assert error.message == (
-        "'spots' to measure on has 2 keypoints (left_spot, right_spot, ...),"
-        " 'spots' to learn from 3 (left_spot, right_spot, middle_spot, ...)"
+        "'spots' to measure on has 2 keypoints, 'spots' to learn from 3: keypoint 3 is missing"
+        " there and middle_spot here"
     )
     assert error.hint == "give data of the same keypoints with --val"
 
@@ -204,19 +204,14 @@ def test_a_json_file_is_one_split_in_any_case(spots, name):
     assert "a .json file is one split" in notes[0]
 
 
-def test_the_named_folder_comes_before_photos_beside_the_labels(spots, tmp_path):
-    # Photos of the same names lie beside the labels, too.
+def test_it_is_told_where_the_photos_to_measure_on_lie(spots, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(spots.parent, elsewhere)
-    data, _ = opened(train=str(spots), val=str(spots), folder=str(elsewhere))
-    assert data.val.folder == elsewhere
-    # Where the folder has none of them, those beside the labels are taken.
-    other = write_spots(tmp_path / "val", photos=2)
-    for number in (1, 2):
-        (other.parent / f"{number:03d}.png").rename(other.parent / f"v{number}.png")
-    other.write_text(other.read_text().replace('"00', '"v'))
-    data, _ = opened(train=str(spots), val=str(other), folder=str(elsewhere))
-    assert data.val.folder == other.parent
+    notes = []
+    config = DataConfig(train=str(spots), val=str(spots), folder=str(elsewhere))
+    data = open_training_data(config, notes.append)
+    assert (data.people.folder, data.val.folder) == (elsewhere, spots.parent)
+    assert f"the photos to measure on are those in '{spots.parent}'" in notes
 
 
 def test_coco_without_its_val_split_is_trained_on_without_measuring(spots, tmp_path):

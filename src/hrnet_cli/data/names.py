@@ -75,14 +75,15 @@ def can_mirror(people: LabelledPeople) -> bool:
 def describe_schema(people: LabelledPeople) -> list[str]:
     """Return lines that say what was understood of the keypoints of a data set."""
     schema = people.schema
-    sigmas = set(schema.oks_sigmas)
-    alike = len(sigmas) == 1 and abs(sigmas.pop() * len(schema) - 1) < 1e-9
+    first, *others = schema.oks_sigmas
     constants = " ".join(f"{sigma:g}" for sigma in schema.oks_sigmas)
+    if others and set(others) == {first}:
+        constants = f"{first:.3g} each"
     lines = [
         f"{people.name}: {len(schema)} keypoints (schema {schema.name}): "
         + ", ".join(schema.keypoints),
         f"flip pairs: {_describe_pairs(people)}",
-        f"OKS sigmas: {f'1/{len(schema)} each' if alike else constants}",
+        f"OKS sigmas: {constants}",
         f"skeleton: {len(schema.skeleton)} limbs",
     ]
     if schema.upper_body and schema.lower_body:
