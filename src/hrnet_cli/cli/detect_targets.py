@@ -11,6 +11,7 @@ from hrnet_cli.cli.detect_options import DetectOptions
 from hrnet_cli.cli.detect_report import echo_json
 from hrnet_cli.errors import OutputError
 from hrnet_cli.sinks import picture_name, planned_files
+from hrnet_cli.sinks.overlay import spare_source
 
 if TYPE_CHECKING:
     from hrnet_cli.sources.plan import SourcePlan
@@ -83,11 +84,7 @@ def _refuse_own_photos(plan: "SourcePlan", options: DetectOptions) -> None:
     transparent = options.background == "transparent"
     for photo in plan.photos:
         picture = options.folder / picture_name(photo.name, transparent=transparent)
-        if picture.exists() and photo.path.exists() and picture.samefile(photo.path):
-            raise OutputError(
-                f"the drawn picture would replace its own photo '{photo.source}'",
-                hint="name another folder with --out",
-            )
+        spare_source(picture, photo.path)
 
 
 def say_plan(plan: "SourcePlan", options: DetectOptions) -> None:

@@ -51,7 +51,7 @@ class OverlaySink:
         transparent = image.shape[2] == 4
         path = self._folder.claim(_names(picture_name(output_name(frame), transparent=transparent)))
         with reporting(path):
-            _spare_source(path, Path(frame.source))
+            spare_source(path, Path(frame.source))
             write_image(path, image)
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ def _names(name: str) -> Iterator[str]:
         yield str(path.with_stem(f"{path.stem}-{attempt}"))
 
 
-def _spare_source(path: Path, source: Path) -> None:
+def spare_source(path: Path, source: Path) -> None:
     """Raise OutputError when the picture would replace the photo it was drawn from."""
     if path.exists() and source.exists() and path.samefile(source):
         raise OutputError(
