@@ -4,8 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from hrnet_cli import metrics
+from hrnet_cli.data.augment import AugmentConfig
+from hrnet_cli.data.crops import CropDataset, build_loader
 from hrnet_cli.data.people import LabelledPeople
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.evaluation import EvalSettings, score
@@ -17,6 +20,7 @@ from hrnet_cli.runtimes.torch_eager import TorchEager
 from hrnet_cli.stopping import StopRequest
 
 TORSO = ("left_shoulder", "right_hip")
+UNVARIED = AugmentConfig(scale=0.0, rotation_prob=0.0, flip_prob=0.0, half_body_prob=0.0)
 
 
 def measure(
@@ -28,10 +32,12 @@ def measure(
     stop: StopRequest,
     on_unreadable: Callable[[Sequence[str]], None] = lambda _names: None,
 ) -> dict[str, float]:
-    """Return AP, AP50 and PCK of a run's network, those that exist; the same on every process.
+    """Return AP, AP50, PCK and loss of a run's network, those that exist, alike on every process.
 
     Each process looks at its share of the photos, with labelled boxes; the leading one puts the
-    predictions together, scores them once, and draws some.
+    predictions together, scores them once, and draws some. The loss is that of the training, of
+    crops that are not varied: where it rises while that of the training falls, the network learns
+    its people by heart.
 
     Args:
         run: The run, at the end of an epoch.
@@ -58,13 +64,36 @@ def measure(
         on_problem=None if run.config.data.strict else lambda *_: None,  # In what comes back.
     )
     parts = run.team.gather(mine)
+    losses = run.team.gather(_losses(run, val.usable(), stop))
     scores = None
     if run.team.leads:
         predictions = merge(parts)
         if predictions.unreadable:
             on_unreadable(predictions.unreadable)
         scores = _scores(run, val, predictions, samples)
+        total, people = np.sum(losses, axis=0).tolist()
+        if people:
+            scores["loss"] = total / people
     return run.team.share(scores)
+
+
+def _losses(run: Run, people: LabelledPeople, stop: StopRequest) -> tuple[float, int]:
+    """Return the sum of the losses of this process's share of the people, and how many they are."""
+    order_N = np.argsort(people.photo_of_N, kind="stable")  # Neighbours share a decoding.
+    mine = np.array_split(order_N, run.team.size)[run.team.rank].tolist()
+    each = run.batch // run.team.size
+    batches = [[(0, i) for i in mine[start : start + each]] for start in range(0, len(mine), each)]
+    data = CropDataset(people, run.data.frame, UNVARIED, seed=0)
+    pin = run.device.startswith("cuda")
+    total, readable = 0.0, 0
+    network = run.result.eval()
+    for batch in build_loader(data, batches, workers=run.loader.num_workers, pin=pin):
+        stop.check()
+        with torch.inference_mode():
+            loss = run.loss_of(batch.to(run.device, non_blocking=True), network)
+        total += float(loss) * len(batch)
+        readable += len(batch) - len(batch.problems)
+    return total, readable
 
 
 def _scores(

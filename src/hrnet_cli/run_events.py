@@ -46,7 +46,7 @@ class EpochReport:
 
     Attributes:
         last: Its last step.
-        metrics: What was measured, by name, 0 to 1; empty when it was not measured.
+        metrics: What was measured, by name: scores, 0 to 1, and `loss`; empty when nothing was.
         best: Whether this is the best measurement so far.
     """
 

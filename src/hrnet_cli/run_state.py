@@ -127,8 +127,17 @@ class Run:
         """Return the type of half-precision arithmetic, None in float32."""
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
 
-    def loss_of(self, batch: CropBatch) -> torch.Tensor:
-        """Return the loss of a batch that lies on the device, ready to go backward."""
+    def loss_of(
+        self,
+        batch: CropBatch,
+        network: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Return the loss of a batch that lies on the device, ready to go backward.
+
+        Args:
+            batch: Crops and keypoints.
+            network: Gives the heatmaps; None for the one that learns.
+        """
         pixels = normalise(batch.crops_BHW3, self.spec.mean_rgb, self.spec.std_rgb)
         # Whether a Gaussian is drawn must not depend on how sure a label is: a target without one
         # but with a weight would teach that the keypoint is not there.
@@ -142,7 +151,7 @@ class Run:
         weights = batch.weights_BK * in_frame
         kind = self.device.split(":")[0]
         with torch.autocast(kind, dtype=self.half, enabled=self.half is not None):
-            heatmaps = self.steps_network(pixels)
+            heatmaps = (self.steps_network if network is None else network)(pixels)
         return loss_function(self.config.optimizer.loss)(heatmaps, targets, weights)
 
     def set_training(self) -> None:

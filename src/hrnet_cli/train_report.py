@@ -207,6 +207,10 @@ def _tiles(run: TrainRun) -> list[tuple[str, str, str]]:
     losses = _measured(run.rows, "loss")
     if losses:
         tiles.append(("training loss", f"{losses[-1][1]:.3g}", f"epoch {losses[-1][0]:.0f}"))
+    val_losses = _measured(run.rows, "val_loss")
+    if val_losses:
+        epoch, value = val_losses[-1]
+        tiles.append(("validation loss", f"{value:.3g}", f"epoch {epoch:.0f}"))
     if run.rows:
         tiles.append(("epochs", f"{run.rows[-1]['epoch']:.0f}", _planned(run)))
     seconds = _seconds(run)

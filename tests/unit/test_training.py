@@ -66,7 +66,7 @@ def test_a_run_learns_and_leaves_a_model_with_its_keypoints(spots, tmp_path):
     # Between seeds the loss falls to 0.73 to 0.82; a network that learns nothing stays at 1.
     losses = [event.loss for event in events if isinstance(event, StepReport) and event.step]
     assert np.mean(losses[-6:]) < 0.9 * np.mean(losses[:6])
-    assert set(epochs[-1].metrics) == {"AP", "AP50", "PCK"}
+    assert set(epochs[-1].metrics) == {"AP", "AP50", "PCK", "loss"}
     _, spec, report = load_model(result.model)
     assert report.complete
     assert spec.schema.keypoints == ("left_spot", "right_spot", "middle_spot")
@@ -202,8 +202,38 @@ def test_two_processes_measure_what_one_does(spots, tmp_path, free_port):
         [{key: row[key] for key in row if key.startswith("val_")} for row in steady_rows(folder)]
         for folder in (tmp_path / "one", tmp_path / "two")
     ]
+    losses = [[float(row.pop("val_loss")) for row in rows] for rows in scores]
     assert scores[0] == scores[1]
     assert len(scores[0]) == 2
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["mse", "keypoint-mse", "ohkm"])
+def test_the_loss_measured_is_that_of_the_training(loss, tmp_path):
+    # Crops as they are, weights and statistics that stand still, and the same people in both. One
+    # of ten has no photo: it must not count as learnt, and nine make whole batches without it.
+    spots = write_spots(tmp_path / "ten", photos=10)
+    (tmp_path / "ten" / "004.png").unlink()
+    labels = json.loads(spots.read_text())
+    unvaried = {"scale": 0.0, "rotation_prob": 0.0, "flip_prob": 0.0, "half_body_prob": 0.0}
+    config = configure(
+        spots,
+        optimizer__batch_norm="frozen",
+        optimizer__learning_rate=1e-12,
+        optimizer__epochs=1,
+        optimizer__loss=loss,
+        run__batch_size=3,
+        **{f"augment__{key}": value for key, value in unvaried.items()},
+    )
+    run_in(tmp_path / "gap", config)
+    for key in ("images", "annotations"):
+        labels[key] = [part for part in labels[key] if part.get("image_id", part["id"]) != 4]
+    spots.write_text(json.dumps(labels))
+    run_in(tmp_path / "run", config)
+    [with_gap], [row] = steady_rows(tmp_path / "gap"), steady_rows(tmp_path / "run")
+    assert float(row["val_loss"]) > 0
+    assert float(row["val_loss"]) == pytest.approx(float(row["loss"]), rel=1e-4)
+    assert float(with_gap["val_loss"]) == pytest.approx(float(row["val_loss"]), rel=1e-4)
 
 
 def test_a_process_that_does_not_come_is_named(tmp_path, free_port):

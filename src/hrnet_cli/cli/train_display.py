@@ -52,7 +52,8 @@ def epoch_line(report: "EpochReport") -> str:
     """Return the line that stays of an epoch."""
     last = report.last
     parts = [f"epoch {last.epoch}/{last.epochs}", f"loss {last.loss:.6f}"]
-    parts += [f"{name} {value:.3f}" for name, value in report.metrics.items()]
+    for name, value in report.metrics.items():
+        parts.append(f"validation loss {value:.6f}" if name == "loss" else f"{name} {value:.3f}")
     parts += [f"{last.samples_per_s:.0f} people/s", f"waiting for data {last.data_wait:.0%}"]
     if last.memory_mb:
         parts.append(f"{last.memory_mb / 1024:.1f} GB")

@@ -285,13 +285,18 @@ class EpochSampler(Sampler[list[Key]]):
 
 
 def build_loader(
-    dataset: CropDataset, sampler: EpochSampler, *, workers: int, pin: bool = False
+    dataset: CropDataset,
+    sampler: EpochSampler | list[list[Key]],
+    *,
+    workers: int,
+    pin: bool = False,
 ) -> "DataLoader[CropBatch]":
-    """Return the loader of training batches.
+    """Return the loader of batches.
 
     Args:
         dataset: What to load.
-        sampler: In which order; its `set_epoch` is called before each iteration.
+        sampler: In which order: batches of (epoch, index); the `set_epoch` of a sampler is called
+            before each iteration.
         workers: Processes that load; 0 for loading between the steps.
         pin: Hand over batches in page-locked memory, for a copy to CUDA beside the work.
     """
