@@ -37,6 +37,10 @@ from hrnet_cli.stopping import StopRequest
 # On a GPU, reading the loss after every step would make it wait for the processor.
 CUDA_STEPS_BETWEEN_CHECKS = 20
 NAMES_SHOWN = 4
+DIVERGED_HINT = (
+    "lower --learning-rate, set optimizer.clip_norm or use --precision fp32; --resume goes back to"
+    " the last saved state"
+)
 # Four photos of hands took some 400 steps to be found again (width 16, 128x96).
 FEW_STEPS = 400
 
@@ -264,6 +268,7 @@ def _fit(loop: _Loop) -> TrainResult:
             loop.on_event(f"no better measurement in the last {patience}: stopping early")
             break
         last = _train_epoch(loop)
+        _check_weights(run)
         run.team.meet(f"the end of epoch {last.epoch}")
         metrics = _measure(loop)
         best = _finish_epoch(loop, last, metrics)
@@ -388,10 +393,21 @@ def _check_losses(run: Run, pending: list[tuple[torch.Tensor, CropBatch]]) -> No
             raise TrainingError(
                 f"the loss is {mean} at step {step} of epoch {run.progress.epoch + 1};"
                 f" samples of this process: {names}",
-                hint="lower --learning-rate, set optimizer.clip_norm or use --precision fp32;"
-                " --resume goes back to the last saved state",
+                hint=DIVERGED_HINT,
             )
         run.progress.loss_sum += mean
+
+
+def _check_weights(run: Run) -> None:
+    """Stop before weights are saved that a last step has ruined: its loss was still a number."""
+    values = [v for v in run.network.state_dict().values() if v.is_floating_point() and v.numel()]
+    if torch.stack([value.abs().amax() for value in values]).isfinite().all():
+        return
+    raise TrainingError(
+        f"weights are no numbers any more after step {run.progress.step} of epoch"
+        f" {run.progress.epoch + 1}; they are not saved",
+        hint=DIVERGED_HINT,
+    )
 
 
 def _measure(loop: _Loop) -> dict[str, float]:
@@ -481,6 +497,7 @@ def _say_stopped(loop: _Loop) -> None:
 
 
 def _save(loop: _Loop) -> None:
+    _check_weights(loop.run)
     run_folder.save_state(loop.place.folder, capture(loop.run))
     loop.saved = time.monotonic()
 

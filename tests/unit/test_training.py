@@ -267,6 +267,30 @@ def test_a_loss_that_is_no_number_stops_with_step_and_samples(spots, tmp_path):
     assert caught.value.exit_code == 7
 
 
+def test_weights_that_the_last_step_ruined_are_not_saved(spots, tmp_path, monkeypatch):
+    # The loss of the epoch's last step is a number; what the step makes of the weights is none.
+    config = configure(spots)
+    step, steps = torch.optim.Adam.step, []
+
+    def ruin(self, *args, **kwargs):
+        done = step(self, *args, **kwargs)
+        steps.append(1)
+        if len(steps) == 4:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(float("inf"))
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.optim.Adam, "step", ruin)
+        with pytest.raises(TrainingError, match="no numbers any more after step 2 of epoch 2"):
+            run_in(tmp_path / "run", config)
+    assert len(steps) == 4
+    for name in ("last", "best"):
+        for values in load_file(tmp_path / "run" / f"{name}.safetensors").values():
+            assert torch.isfinite(values).all()
+    assert run_in(tmp_path / "run", config, resume=True).epochs == 2
+
+
 def test_out_of_memory_names_a_batch_that_fits(spots, tmp_path, monkeypatch):
     def too_much(*_args):
         raise torch.OutOfMemoryError("no")
