@@ -64,6 +64,18 @@ def test_shares_become_pixels(tmp_path):
     np.testing.assert_array_equal(again.keypoints_NK2, people.keypoints_NK2)
 
 
+def test_labels_of_a_network_weigh_as_much_as_it_was_sure(tmp_path):
+    # What ultralytics writes with `predict save_txt`: confidences in place of visibilities.
+    notes = []
+    line = "0 0.5 0.5 0.4 0.2 0.1 0.2 0.75 0.3 0.4 0.25 0.1 0.1 1\n"
+    people = opened(tmp_path, YAML, line, notes=notes)
+    assert people.visible_NK.tolist() == [[2, 2, 1]]
+    assert people.weights_NK.tolist() == [[0.75, 0.25, 1]]
+    assert "2 keypoints have a confidence in place of a visibility: their weight" in notes
+    again = open_dataset(str(tmp_path / "data.yaml"))
+    assert again.weights_NK.tolist() == [[0.75, 0.25, 1]]
+
+
 def test_a_changed_label_file_is_read_anew(tmp_path):
     assert len(opened(tmp_path)) == 1
     assert len(opened(tmp_path, YAML, LINE * 3)) == 3
@@ -215,6 +227,9 @@ def test_a_yaml_that_is_no_table(tmp_path):
         (LINE.replace("0.3", "345"), "line 1 has the coordinate 345, expected shares"),
         (LINE.replace("0.3", "nan"), "line 1 has the coordinate nan, expected shares"),
         (LINE.replace(" 1 ", " 3 "), "line 1 has visibility 3 for keypoint 2, expected 0, 1 or 2"),
+        (LINE.replace(" 1 ", " 1.5 "), "visibility 1.5 for keypoint 2, expected 0, 1 or 2, or a"),
+        (LINE.replace(" 1 ", " -0.1 "), "visibility -0.1 for keypoint 2, expected 0, 1 or 2, or a"),
+        (LINE.replace(" 1 ", " nan "), "visibility nan for keypoint 2, expected 0, 1 or 2, or a"),
         ("7" + LINE[1:], r"line 1 has class 7, expected one of \[0, 1\]"),
         ("", "the label files of train name no person"),
         ("0 0.5 0.5 1 1" + " 0.5 0.5 0" * 3, "not one keypoint of 1 people is labelled"),

@@ -3,6 +3,8 @@
 A line is ``class x y width height`` of the person box (centre and size), then x, y and perhaps
 visibility of every keypoint, all as shares of the photo's width and height. The shares are of the
 picture turned upright (ultralytics reads it so); here they become pixels of the photo as stored.
+Where a network wrote the labels, a keypoint has its confidence in place of a visibility (ultralytics
+`predict save_txt`): it is taken as labelled, with that weight.
 """
 
 import json
@@ -133,6 +135,9 @@ def _read(about: YoloYaml, files: _Files, split: str, category: str | None) -> L
         orientation_P,
         [_relative(photo, about.root) for photo in files.photos],
     )
+    unsure = np.count_nonzero((people.weights_NK > 0) & (people.weights_NK < 1))
+    if unsure:
+        notes.append(f"{unsure} keypoints have a confidence in place of a visibility: their weight")
     if not people.visible_NK.any():
         raise InputError(f"'{about.path}': not one keypoint of {len(rows)} people is labelled")
     return Labels(people, (), np.full(len(people), -1, np.int16), tuple(notes))
@@ -186,10 +191,10 @@ def _check_row(row: list[float], where: str, about: YoloYaml) -> None:
     step = about.numbers
     for place in range(_BOX, len(row), step):
         shares += row[place : place + 2]
-        if step == 3 and row[place + 2] not in (0, 1, 2):
+        if step == 3 and not (0 <= row[place + 2] <= 1 or row[place + 2] == 2):
             raise InputError(
                 f"{where} has visibility {row[place + 2]:g} for keypoint"
-                f" {(place - _BOX) // step + 1}, expected 0, 1 or 2"
+                f" {(place - _BOX) // step + 1}, expected 0, 1 or 2, or a confidence below 1"
             )
     for share in shares:
         if not -_LARGEST_SHARE < share < _LARGEST_SHARE:  # also refuses NaN
@@ -230,7 +235,7 @@ def _people(
         areas_N=AREA_PER_BOX * sides_N2[:, 0] * sides_N2[:, 1],
         keypoints_NK2=np.where((visible_NK > 0)[..., None], xy_NK2, 0.0),
         visible_NK=visible_NK,
-        weights_NK=(visible_NK > 0).astype(np.float32),
+        weights_NK=_weights(points),
         crowd_N=np.zeros(count, dtype=bool),
     )
 
@@ -238,9 +243,17 @@ def _people(
 def _visible(points: Array) -> npt.NDArray[np.uint8]:
     """Return visibility; without one, points at (0, 0) or below 0 are the unlabelled ones."""
     if points.shape[-1] == 3:
-        return points[..., 2].astype(np.uint8)
+        given_NK = points[..., 2]
+        return np.where((given_NK > 0) & (given_NK < 1), 2, given_NK).astype(np.uint8)
     at_zero_NK = (points == 0).all(axis=-1)
     return np.where(at_zero_NK | (points < 0).any(axis=-1), 0, 2).astype(np.uint8)
+
+
+def _weights(points: Array) -> npt.NDArray[np.float32]:
+    """Return label weights: 1 where labelled by hand, a network's confidence where it gave one."""
+    if points.shape[-1] == 3:
+        return np.minimum(points[..., 2], 1).astype(np.float32)
+    return (_visible(points) > 0).astype(np.float32)
 
 
 def as_stored(shares_NK2: Array, orientation_N: Ints) -> Array:
