@@ -134,6 +134,9 @@ def test_sigmas_of_a_file(tmp_path):
             "not one keypoint of 1 annotations is labelled",
         ),
         ({"images": [*document()["images"], {"id": 7, "file_name": "c.jpg"}]}, "image id 7 is use"),
+        ({"images": [*document()["images"], {"file_name": "c.jpg"}]}, "1 images have an id that is"),
+        ({"images": [*document()["images"], {"id": [1], "file_name": "c"}]}, r"the first is \[1\]"),
+        ({"images": [*document()["images"], {"id": 1.5, "file_name": "c"}]}, r"the first is 1\.5"),
         ({"images": [{"id": 7}]}, "image 7 has file_name None, expected a file name"),
         ({"images": [{"id": 7, "file_name": "a.jpg", "width": "x", "height": 2}]}, "width and hei"),
         (
@@ -259,6 +262,17 @@ def test_ids_that_are_texts_are_counted(tmp_path):
     assert "image ids are no whole numbers: photos are numbered from 1" in notes
     rows = [person(id=...), person(id=...)]
     assert opened(tmp_path, document(annotations=rows)).ids_N.tolist() == [1, 2]
+
+
+def test_ids_that_a_table_wrote_as_7_point_0_are_whole(tmp_path):
+    content = document(
+        images=[{"id": 7.0, "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}],
+        annotations=[person(id=3.0, image_id=9.0), person(id=4, image_id=7)],
+    )
+    people = opened(tmp_path, content)
+    assert people.photo_of_N.tolist() == [1, 0]
+    assert people.photo_ids_P.tolist() == [7, 9]
+    assert people.ids_N.tolist() == [3, 4]
 
 
 def test_label_weights_of_person_and_keypoint(tmp_path):

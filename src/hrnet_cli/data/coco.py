@@ -15,7 +15,7 @@ import numpy as np
 from hrnet_cli.data import labels
 from hrnet_cli.data.coco_annotations import LARGEST_ID, AnnotationTable
 from hrnet_cli.data.coco_categories import choose_schema
-from hrnet_cli.data.coco_json import Document, Image, column, load_document, without_gc
+from hrnet_cli.data.coco_json import Document, Image, column, id_column, load_document, without_gc
 from hrnet_cli.data.labels import Labels
 from hrnet_cli.data.people import Ints, LabelledPeople
 from hrnet_cli.errors import InputError
@@ -105,14 +105,20 @@ def _parse(
 
 def _photo_ids(path: Path, images: list[Image], notes: list[str]) -> tuple[Ints, dict[Any, int]]:
     """Return the id of each photo, and the index of each id as the file writes it."""
-    ids = column(images, "id")
-    index_of = {value: index for index, value in enumerate(ids) if isinstance(value, (int, str))}
+    ids = id_column(images, "id")
+    strange = [value for value in ids if not isinstance(value, (int, str))]
+    if strange:
+        raise InputError(
+            f"'{path}': {len(strange)} images have an id that is neither a whole number nor a text,"
+            f" the first is {'missing' if strange[0] is None else repr(strange[0])}"
+        )
+    index_of = {value: index for index, value in enumerate(ids)}
     if len(index_of) < len(ids):
         counts = Counter(map(str, ids))
         value = next((value for value, count in counts.items() if count > 1), str(ids[0]))
         raise InputError(
-            f"'{path}': image id {value} is used {counts[value]} times, expected one id, a number"
-            " or a text, for each image"
+            f"'{path}': image id {value} is used {counts[value]} times, expected one id for each"
+            " image"
         )
     if set(map(type, ids)) == {int} and max(map(abs, ids)) < LARGEST_ID:
         return np.array(ids, dtype=np.int64), index_of

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from hrnet_cli.data.coco_json import Annotation, column, kind_of
+from hrnet_cli.data.coco_json import Annotation, column, id_column, kind_of
 from hrnet_cli.data.people import Array, Ints
 from hrnet_cli.errors import InputError
 
@@ -44,7 +44,7 @@ class AnnotationTable:
 
     def ids(self) -> Ints:
         """Return the ids, counted from 1 where the file has none or they are no whole numbers."""
-        ids = column(self.records, "id")
+        ids = id_column(self.records, "id")
         whole = set(map(type, ids)) == {int}
         if not whole or len(set(ids)) < len(ids):
             repeated = [value for value, count in Counter(map(str, ids)).items() if count > 1]
@@ -60,7 +60,7 @@ class AnnotationTable:
 
     def photos(self, index_of: dict[Any, int]) -> Ints:
         """Return the index of each person's photo."""
-        values = column(self.records, "image_id")
+        values = id_column(self.records, "image_id")
         if not set(map(type, values)) <= {int, str}:
             values = [value if isinstance(value, (int, str)) else None for value in values]
         photo_of_N = np.array([index_of.get(value, -1) for value in values], dtype=np.int64)

@@ -71,6 +71,14 @@ def column(records: list[Image] | list[Annotation], field: str) -> list[Any]:
     return list(map(attrgetter(field), records))
 
 
+def id_column(records: list[Image] | list[Annotation], field: str) -> list[Any]:
+    """Return the values of a field of ids; 7.0, as a table with gaps writes it, is 7."""
+    values = column(records, field)
+    if float not in set(map(type, values)):
+        return values
+    return [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
+
+
 def kind_of(value: Any) -> str:  # noqa: ANN401 - any JSON
     """Return what JSON calls a value, for messages."""
     names = {dict: "object", list: "list", str: "text", bool: "truth value", type(None): "null"}
