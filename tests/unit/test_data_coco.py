@@ -134,7 +134,7 @@ def test_sigmas_of_a_file(tmp_path):
             "not one keypoint of 1 annotations is labelled",
         ),
         ({"images": [*document()["images"], {"id": 7, "file_name": "c.jpg"}]}, "image id 7 is use"),
-        ({"images": [*document()["images"], {"file_name": "c.jpg"}]}, "1 images have an id that is"),
+        ({"images": [*document()["images"], {"file_name": "c.jpg"}]}, "1 images have an id that"),
         ({"images": [*document()["images"], {"id": [1], "file_name": "c"}]}, r"the first is \[1\]"),
         ({"images": [*document()["images"], {"id": 1.5, "file_name": "c"}]}, r"the first is 1\.5"),
         ({"images": [{"id": 7}]}, "image 7 has file_name None, expected a file name"),

@@ -3,8 +3,8 @@
 A line is ``class x y width height`` of the person box (centre and size), then x, y and perhaps
 visibility of every keypoint, all as shares of the photo's width and height. The shares are of the
 picture turned upright (ultralytics reads it so); here they become pixels of the photo as stored.
-Where a network wrote the labels, a keypoint has its confidence in place of a visibility (ultralytics
-`predict save_txt`): it is taken as labelled, with that weight.
+Where a network wrote the labels, a keypoint has its confidence in place of a visibility, as from
+ultralytics' `predict save_txt`. It is taken as labelled, with that weight.
 """
 
 import json
