@@ -209,6 +209,15 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
         raise OutputError(f"cannot write '{path}': {reason}", hint=_write_hint(error)) from error
 
 
+def is_moving(path: Path) -> bool:
+    """Tell whether a picture file has several pictures; one that cannot be read has none."""
+    try:
+        with _pillow_without_limit(), Image.open(path, formats=_FORMATS) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except (OSError, ValueError, SyntaxError, EOFError):
+        return False
+
+
 def _write_options(kind: str, quality: int) -> list[int]:
     if kind in (".jpg", ".jpeg"):
         # Full colour resolution: at half of it thin coloured lines turn grey.

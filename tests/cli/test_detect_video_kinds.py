@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from hrnet_cli import checkpoint
@@ -17,9 +18,11 @@ from videos import (
     TURNED_90,
     TURNED_180,
     TURNED_270,
+    numbered_picture,
     set_display_matrix,
     stored_for,
     video_numbers,
+    video_times,
     write_video,
 )
 
@@ -91,17 +94,33 @@ def facts(path):
     return size_wh, [time - times[0] for time in times], pix_fmt, sound_s
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_frames_size_times_and_sound_come_through(tmp_path, model, name):
-    write, upright_wh, drawn_wh, rotation = KINDS[name]
-    clip, out = write(tmp_path / name), tmp_path / "out"
+def detect(clip, out, model):
     words = ["detect", str(clip), "--out", str(out), "--skeleton", "--model", str(model)]
     words += ["--detector", "whole-image", "--device", "cpu", "--runtime", "torch", "--offline"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
+    assert "warning" not in result.output
+    lines = (out / f"{clip.stem}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
-    stem = name.rpartition(".")[0]
-    lines = [json.loads(line) for line in (out / f"{stem}.jsonl").read_text().splitlines()]
+
+def test_a_moving_gif_is_a_video_with_its_own_times(tmp_path, model):
+    clip, waits_ms = tmp_path / "dance.gif", [40, 120, 30, 250]
+    first, *more = [Image.fromarray(numbered_picture(number)) for number in range(len(waits_ms))]
+    first.save(clip, save_all=True, append_images=more, duration=waits_ms, loop=0)
+    lines = detect(clip, tmp_path / "out", model)
+    times = [Fraction(line["time_base"]) * line["pts"] for line in lines]
+    assert times == [Fraction(ms, 1000) for ms in (0, 40, 160, 190)]
+    base, ticks = video_times(tmp_path / "out" / "dance.mp4")
+    assert [base * tick for tick in ticks] == times
+    assert video_numbers(tmp_path / "out" / "dance.mp4") == list(range(len(waits_ms)))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_frames_size_times_and_sound_come_through(tmp_path, model, name):
+    write, upright_wh, drawn_wh, rotation = KINDS[name]
+    clip, out = write(tmp_path / name), tmp_path / "out"
+    lines, stem = detect(clip, out, model), clip.stem
     assert [line["frame"] for line in lines] == list(range(FRAMES))
     assert {(line["width"], line["height"]) for line in lines} == {upright_wh}
     assert {line["rotation"] for line in lines} == {rotation}
@@ -112,6 +131,5 @@ def test_frames_size_times_and_sound_come_through(tmp_path, model, name):
     assert times == times_before
     assert [Fraction(line["time_base"]) * line["pts"] for line in lines] == times
     assert sound_s == pytest.approx(sound_before_s, abs=0.05)
-    assert "warning" not in result.output
     # Upright, not mirrored, each at its place: the pictures show their numbers.
     assert video_numbers(out / f"{stem}.mp4") == list(range(FRAMES))

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hrnet_cli.errors import ExitCode, InputError
 from hrnet_cli.images import write_image
@@ -289,6 +290,22 @@ def test_videos_are_told_by_their_suffix_and_named_without_it():
         ("b/deep/other.name.webm", "deep/other.name"),
         ("a/clip.mkv", "a/clip-2"),
     ]
+
+
+def test_a_gif_of_several_pictures_is_a_video():
+    pictures = [Image.new("RGB", (12, 8), colour) for colour in ("red", "blue")]
+    Path("set").mkdir()
+    pictures[0].save("set/still.gif")
+    pictures[0].save("set/moving.gif", save_all=True, append_images=pictures[1:])
+    moving = Path("set/moving.gif").read_bytes()
+    Path("set/cut.gif").write_bytes(moving[: len(moving) // 2])
+    Path("set/text.gif").write_text("no picture")
+    plan = plan_sources(["set"])
+    assert videos(plan) == [("set/moving.gif", "moving")]
+    assert [photo.name for photo in plan.photos] == ["cut.gif", "still.gif", "text.gif"]
+    assert videos(plan_sources(["set/moving.gif"])) == [("set/moving.gif", "moving")]
+    assert videos(plan_sources(["set/*.gif"])) == [("set/moving.gif", "moving")]
+    assert [photo.name for photo in plan_sources(["set/still.gif"]).photos] == ["still.gif"]
 
 
 def test_the_records_of_photos_and_of_a_video_have_different_names(tmp_path):

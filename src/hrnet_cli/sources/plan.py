@@ -10,10 +10,13 @@ from pathlib import Path, PurePosixPath
 
 from hrnet_cli.config import PHOTOS_STEM
 from hrnet_cli.errors import InputError
-from hrnet_cli.images import IMAGE_SUFFIXES
+from hrnet_cli.images import IMAGE_SUFFIXES, is_moving
 
 _ADDRESS = r"(camera:|[a-z][a-z0-9+.-]*://)"
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts")
+VIDEO_SUFFIXES = (
+    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts", ".ts",
+    ".3gp", ".asf", ".flv", ".mxf", ".ogv",
+)  # fmt: skip
 
 _RECURSIVE = "add --recursive to look into the folders below it"
 
@@ -182,8 +185,7 @@ def _find(source: str, recursive: bool, exclude: Path | None, found: _Found) -> 
         _find_in_folder(path, recursive, exclude, found)
     elif exists:
         # A single file of another suffix is tried as a photo, whose reader says what it is.
-        is_video = path.suffix.lower() in VIDEO_SUFFIXES
-        (found.videos if is_video else found.photos).append((path, source, path.name))
+        (found.videos if _is_video(path) else found.photos).append((path, source, path.name))
     elif glob.has_magic(source):
         _find_by_glob(source, exclude, found)
     else:
@@ -213,13 +215,18 @@ def _has_folders(folder: Path) -> bool:
 
 def _sort_in(path: Path, name: str, found: _Found) -> None:
     """Put a file where its suffix says it belongs."""
-    suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        found.photos.append((path, str(path), name))
-    elif suffix in VIDEO_SUFFIXES:
+    if _is_video(path):
         found.videos.append((path, str(path), name))
+    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        found.photos.append((path, str(path), name))
     else:
         found.skipped.append(str(path))
+
+
+def _is_video(path: Path) -> bool:
+    """Tell by the suffix whether a file is a video; a GIF is one where it has several pictures."""
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES or (suffix == ".gif" and is_moving(path))
 
 
 def _files(folder: Path, recursive: bool, exclude: Path | None) -> list[Path]:
