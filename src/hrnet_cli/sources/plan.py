@@ -14,8 +14,8 @@ from hrnet_cli.images import IMAGE_SUFFIXES, is_moving
 
 _ADDRESS = r"(camera:|[a-z][a-z0-9+.-]*://)"
 VIDEO_SUFFIXES = (
-    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts", ".ts",
-    ".3gp", ".asf", ".flv", ".mxf", ".ogv",
+    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts",
+    ".ts", ".3gp", ".asf", ".flv", ".mxf", ".ogv",
 )  # fmt: skip
 
 _RECURSIVE = "add --recursive to look into the folders below it"
