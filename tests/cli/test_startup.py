@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from hrnet_cli import __version__
 from hrnet_cli.cli import app
+from hrnet_cli.errors import ExitCode
 
 OPTIONS = Path(__file__).parents[1] / "data" / "options.txt"
 HEAVY = {"torch", "torchvision", "cv2", "numpy", "pycocotools", "ultralytics", "PIL", "requests"}
@@ -58,6 +61,25 @@ def test_the_module_runs_as_a_program():
 
 def test_options_change_only_on_purpose():
     assert options_text() == OPTIONS.read_text(encoding="utf-8"), REGENERATE
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["detect", ""], "after 'detect'"),
+        (["detect", "a.jpg", "", "--skeleton"], "after 'a.jpg'"),
+        (["detect", "a.jpg", "--out", ""], "--out"),
+        (["eval", "--out="], "--out"),
+        (["merge", "a", "-o", "", "--overwrite"], "-o"),
+    ],
+)
+def test_an_empty_word_is_not_the_current_folder(words, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").touch()
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == ExitCode.USAGE
+    assert f"error: an empty value is given: {place}\n" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+from itertools import pairwise
 from types import FrameType
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ from hrnet_cli.cli.merge import EXAMPLES as MERGE_EXAMPLES
 from hrnet_cli.cli.merge import merge
 from hrnet_cli.cli.train import EXAMPLES as TRAIN_EXAMPLES
 from hrnet_cli.cli.train import train
-from hrnet_cli.errors import ExitCode, HrnetError
+from hrnet_cli.errors import ExitCode, HrnetError, UsageError
 
 
 class _ErrorBoundary(TyperGroup):
@@ -35,6 +36,11 @@ class _ErrorBoundary(TyperGroup):
 
     It overrides ``invoke`` so that the shell and test runners see the same codes.
     """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - click's own
+        """Return the command that the words name; refuse empty ones."""
+        _refuse_empty(args)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - click's own signature
         try:
@@ -62,6 +68,22 @@ class _ErrorBoundary(TyperGroup):
             _drop_stdout()
             say_error("standard output cannot be written: no space left on the device")
             raise typer.Exit(ExitCode.OUTPUT) from error
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Refuse empty words: as a path each would be the current folder.
+
+    Raises:
+        UsageError: A word is empty, or an option is given nothing by ``--option=``.
+    """
+    for before, word in pairwise(words):
+        option, equals, value = word.partition("=")
+        if not word or (option.startswith("--") and equals and not value):
+            place = option or (before if before.startswith("-") else f"after '{before}'")
+            raise UsageError(
+                f"an empty value is given: {place}",
+                hint='a shell variable that is not set gives one, as in "$OUT"',
+            )
 
 
 def _drop_stdout() -> None:
