@@ -101,12 +101,12 @@ def _scores(
 ) -> dict[str, float]:
     column = score(val, predictions, EvalSettings(resamples=0))
     scores = {name: column.stats[name] for name in ("AP", "AP50")}
-    scores["PCK"] = _pck(val, column.people)
+    scores["PCK"] = mean_pck(val, column.people)
     write_samples(samples, run.progress.epoch + 1, val, column.people, run.config.run.samples)
     return {name: value for name, value in scores.items() if value is not None}
 
 
-def _pck(val: LabelledPeople, scored: PeopleScores) -> float:
+def mean_pck(val: LabelledPeople, scored: PeopleScores) -> float:
     """Return the mean PCK@0.2: of the torso where anybody's is labelled, else of the box."""
     if all(name in val.schema.index for name in TORSO):
         values_K = span_pck(val, scored, TORSO)

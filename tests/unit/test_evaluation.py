@@ -25,6 +25,7 @@ from hrnet_cli.detectors.boxes_file import BoxesFile
 from hrnet_cli.errors import ConfigError, ExitCode, InputError, OutputError, UsageError
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.evaluation import EvalReport, EvalSettings, score, select
+from hrnet_cli.measuring import mean_pck
 from hrnet_cli.predictions import Predictions, merge, predict, read_boxes
 from hrnet_cli.schema import KeypointSchema
 from hrnet_cli.structures import Boxes
@@ -679,6 +680,18 @@ def test_pck_of_the_torso():
     )
     with pytest.raises(ConfigError, match="no keypoint 'left_hip', expected one of left_shoulder"):
         person_metrics.span_pck(people, scored, ("left_shoulder", "left_hip"))
+    assert mean_pck(people, scored) == pytest.approx(5 / 9)
+
+
+def test_the_pck_of_a_training_is_of_the_box_where_nobodys_torso_is_labelled():
+    # Boxes of 40x80: within 16 pixels of the larger side, for the two keypoints that are labelled.
+    pose = np.array([[50.0, 30], [50, 130], [60, 20]])
+    people = make_people([0, 1], np.tile(pose, (2, 1, 1)), visible=[[2, 0, 2]] * 2)
+    poses = np.tile(pose, (2, 1, 1))
+    poses[0, 2, 0] += 15.5
+    poses[1, 2, 0] += 16.5
+    found = make_predictions(people, [0, 1], poses, truth_of_N=np.arange(2))
+    assert mean_pck(people, score(people, found, NO_INTERVAL).people) == pytest.approx(3 / 4)
 
 
 def test_hand_numbers():
