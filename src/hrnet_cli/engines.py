@@ -1,11 +1,12 @@
 """ONNX Runtime and OpenVINO: graphs opened, for pose networks and detectors alike."""
 
+import logging
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from hrnet_cli.device import processors
-from hrnet_cli.errors import DeviceError
+from hrnet_cli.errors import DeviceError, UsageError
 from hrnet_cli.optional_packages import import_quietly, nothing_sent
 
 # Objects of onnxruntime and openvino, which are imported when they are needed.
@@ -13,6 +14,8 @@ Module: TypeAlias = Any
 Session: TypeAlias = Any
 Graph: TypeAlias = Any
 Compiled: TypeAlias = Any
+
+log = logging.getLogger(__name__)
 
 _ERRORS_ONLY = 3
 _HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -81,7 +84,7 @@ def open_openvino(
         "INFERENCE_NUM_THREADS": threads or processors(),
         "NUM_STREAMS": streams,
     }
-    if cache is not None:
+    if cache is not None and _can_be_made(cache):
         # Without the weights, which are in the file beside it.
         options |= {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}
     try:
@@ -89,6 +92,16 @@ def open_openvino(
         return core.compile_model(content, "CPU", options)
     except RuntimeError as error:
         raise GraphError(_reason(error)) from error
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Make a cache folder; one that cannot be made costs time, nothing else."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("%s cannot keep what is compiled: %s", folder, error.strerror or error)
+        return False
+    return True
 
 
 @cache
@@ -123,7 +136,27 @@ def _providers(ort: Module, device: str) -> list[Any]:
             hint="pip install onnxruntime-gpu in its place, or use --device cpu",
         )
     index = int(device.partition(":")[2] or 0)
-    return [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"]
+    # By itself it lets convolutions use TF32, which has 10 bits of mantissa.
+    options = {"device_id": index, "use_tf32": 0}
+    return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
+
+
+def onnx_computes_on_cuda() -> bool:
+    """Tell whether an onnxruntime is installed that computes on CUDA."""
+    try:
+        ort = import_quietly("onnxruntime", "runtime onnx")
+    except UsageError:
+        return False
+    return "CUDAExecutionProvider" in ort.get_available_providers()
+
+
+def openvino_computes_in(precision: str) -> bool:
+    """Tell whether this processor computes in a precision with the OpenVINO that is installed."""
+    try:
+        _precision_hint(_openvino_core(import_quietly("openvino", "runtime openvino")), precision)
+    except (UsageError, DeviceError):
+        return False
+    return True
 
 
 def _failures(ort: Module) -> tuple[type[Exception], ...]:

@@ -145,7 +145,7 @@ def build_estimator(
 ) -> "PoseEstimator":
     """Return an estimator for a weights file that `find_model` found; arguments as there."""
     opened = open_model(path, spec, computing or Computing())
-    return PoseEstimator(
+    estimator = PoseEstimator(
         opened.runtime,
         opened.spec,
         batch_size=batch_size,
@@ -153,6 +153,8 @@ def build_estimator(
         keep_heatmaps=keep_heatmaps,
         load_summary=opened.summary,
     )
+    estimator.precision = opened.precision
+    return estimator
 
 
 def _refuse_hints(hints: ModelHints | None, because: str) -> None:
@@ -195,6 +197,7 @@ class PoseEstimator:
         load_summary: Runtime, precision and what was loaded from the weights file, in words.
 
     Attributes:
+        precision: Of the runtime's arithmetic, for reports.
         clock: Seconds spent in the stages ``crop``, ``network`` and ``decode``.
     """
 
@@ -216,6 +219,7 @@ class PoseEstimator:
         self.keep_heatmaps = keep_heatmaps
         self.clock = StageClock()
         self.load_summary = load_summary
+        self.precision = "fp32"
 
     def __call__(self, image_HW3: np.ndarray, boxes: Boxes | npt.ArrayLike) -> Poses:
         """Return the poses of one picture.

@@ -4,9 +4,8 @@ Shape letters: B crops, K keypoints, H W height and width.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -25,6 +24,7 @@ from hrnet_cli.runtimes.folding import fold_batch_norms
 from hrnet_cli.runtimes.graph import trace
 from hrnet_cli.runtimes.graph_files import write_graph_file
 from hrnet_cli.runtimes.torch_eager import TorchEager
+from hrnet_cli.scratch import replace_folder, scratch_beside
 from hrnet_cli.structures import Boxes
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Boxes of detectors are compared where they are sure, in pixels of a canvas of 640x640.
 SURE_BOX, BOX_TOLERANCE_PX = 0.5, 2.0
+# An OpenVINO graph begins with <?xml ...?> and <net ...>.
+_HEAD_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -145,21 +147,12 @@ def export_model(
         )
     network, spec, _ = checkpoint.load_model(path, spec)
     metadata = _metadata(path, spec, wish)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        graph = temporary / f"{spec.name}{TARGETS[wish.target].suffix}"
+    with _making(out) as scratch:
+        graph = scratch / f"{spec.name}{TARGETS[wish.target].suffix}"
         calibration_BHW3 = material.calibration and material.calibration(spec)
         _write(graph, network, spec, wish, metadata, calibration_BHW3)
         agreement = _compare_file(graph, network, spec, wish, material)
-        _put_in_place(graph, out, folder=TARGETS[wish.target].folder)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written: {error.strerror or error}",
-            hint="check that the folder exists, may be written to and has space left",
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _put_in_place(graph, out, scratch, folder=TARGETS[wish.target].folder)
     return agreement
 
 
@@ -185,21 +178,25 @@ def export_detector(
     from hrnet_cli.detectors.yolo import export_yolo
 
     _check_place(out, TARGETS[target], overwrite=overwrite)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        written = export_yolo(path, target, temporary, half=precision == "fp16")
+    with _making(out) as scratch:
+        written = export_yolo(path, target, scratch, half=precision == "fp16")
         difference = _compare_boxes(path, written)
         graph = next(written.glob("*.xml")) if written.is_dir() else written
-        _put_in_place(graph, out, folder=TARGETS[target].folder)
+        _put_in_place(graph, out, scratch, folder=TARGETS[target].folder)
+    return difference
+
+
+@contextmanager
+def _making(out: Path) -> Iterator[Path]:
+    """Yield a folder to make an output in; raise OutputError for what the file system refuses."""
+    try:
+        with scratch_beside(out.absolute()) as scratch:
+            yield scratch
     except OSError as error:
         raise OutputError(
             f"{out}: cannot be written: {error.strerror or error}",
-            hint="check that the folder exists, may be written to and has space left",
+            hint="check that the folder may be written to and has space left",
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return difference
 
 
 def _compare_boxes(path: Path, written: Path) -> float:
@@ -254,13 +251,24 @@ def _check_place(out: Path, target: ExportTarget, *, overwrite: bool) -> None:
             f"'{out}' would be overwritten",
             hint="add --overwrite to replace it, or name another place with --out",
         )
-    if out.is_dir() != target.folder or (target.folder and graph_file(out) is None):
+    if out.is_dir() != target.folder or (target.folder and not _is_export(out)):
         what = "a folder of something else" if out.is_dir() else "a file"
         expected = "a folder with one export" if target.folder else "a file"
         raise OutputError(
             f"'{out}' is {what}, expected {expected} to replace",
             hint="name another place with --out",
         )
+
+
+def _is_export(folder: Path) -> bool:
+    """Tell whether a folder holds an OpenVINO export, and nothing else that would go with it."""
+    graph = graph_file(folder)
+    if graph is None or not graph.with_suffix(".bin").is_file():
+        return False
+    own = {graph.name, f"{graph.stem}.bin", "metadata.yaml"}
+    with graph.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return b"<net " in head and {entry.name for entry in folder.iterdir()} <= own
 
 
 def _metadata(path: Path, spec: ModelSpec, wish: ExportWish) -> dict[str, str]:
@@ -330,13 +338,10 @@ def _ap(runtime: Runtime, spec: ModelSpec, labelled: "LabelledPeople") -> float:
     return column.stats["AP"] or 0.0
 
 
-def _put_in_place(graph: Path, out: Path, *, folder: bool) -> None:
+def _put_in_place(graph: Path, out: Path, scratch: Path, *, folder: bool) -> None:
     """Move what was written to where it belongs; the old one goes only then."""
-    made = graph.parent if folder else graph
+    made, out = (graph.parent if folder else graph), out.absolute()
     if out.is_dir() and not out.is_symlink():
-        old = out.with_name(f".{out.name}.{os.getpid()}.old")
-        out.rename(old)
-        made.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(made, out, scratch)
     else:
         made.replace(out)

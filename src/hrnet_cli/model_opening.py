@@ -4,10 +4,10 @@ OpenVINO and ONNX Runtime need a graph, which is made of a checkpoint with torch
 the cache folder; the next run finds it there and imports no torch.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +18,23 @@ from hrnet_cli.config import ModelSpec
 from hrnet_cli.device import pick_device
 from hrnet_cli.errors import WeightsError
 from hrnet_cli.model_metadata import ARCHITECTURE, spec_to_metadata
-from hrnet_cli.runtimes import RUNTIMES, Computing, Runtime, RuntimeSettings, pick_runtime
+from hrnet_cli.runtimes import (
+    AUTO,
+    RUNTIMES,
+    Computing,
+    Runtime,
+    RuntimeSettings,
+    pick_runtime,
+)
 from hrnet_cli.runtimes.exported import (
     Exported,
+    best_device,
     graph_file,
     open_exported,
     pick_exported_runtime,
     read_exported,
 )
+from hrnet_cli.scratch import scratch_beside
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +45,8 @@ log = logging.getLogger(__name__)
 GRAPH_SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
 # A graph is as large as its weights in float32, 115 MB for W32.
 GRAPHS_KEPT = 8
+# OpenVINO compiles a graph once for each way to use the threads, and detectors besides.
+BLOBS_KEPT = 32
 # To be raised when the graph made of the same network becomes another one.
 GRAPH_VERSION = 1
 
@@ -80,6 +91,8 @@ def open_model(
     if graph is not None:
         exported = read_exported(graph)
         settings = replace(settings, precision=computing.precision or exported.precision)
+        if computing.device == AUTO:
+            settings = replace(settings, device=best_device(exported, computing.runtime, device))
         name = pick_exported_runtime(exported, computing.runtime, settings)
         opened = open_exported(exported, name, settings, compiled_folder())
         summary = f"{name} {settings.precision}, an exported file"
@@ -116,20 +129,23 @@ def _open_graph(
             found = read_exported(graph)
             model = replace(found.spec, name=path.stem if spec is None else spec.name)
             opened = open_exported(replace(found, spec=model), name, settings, folder)
-            graph.parent.touch()
-            return opened, model, found.metadata["loaded"]
-        except (WeightsError, KeyError, OSError) as error:
+            loaded = found.metadata["loaded"]
+        except (WeightsError, KeyError) as error:
             log.warning("%s cannot be used and is made anew: %s", graph, error)
             shutil.rmtree(graph.parent, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):  # a cache that may be read only
+                graph.parent.touch()
+            return opened, model, loaded
     network, model, loaded = _load(path, spec)
     try:
         _keep_graph(graph, network, model, loaded)
-    except OSError as error:
-        # A cache that cannot be written costs time in the next run, nothing else.
+        exported = Exported(graph, model, "fp32", {})
+        return open_exported(exported, name, settings, folder), model, loaded
+    except (OSError, WeightsError) as error:
+        # A cache that cannot be written or read costs time, nothing else.
         log.warning("%s cannot be kept: %s", graph, error)
         return RUNTIMES[name].build(network, model, settings), model, loaded
-    exported = Exported(graph, model, "fp32", {})
-    return open_exported(exported, name, settings, folder), model, loaded
 
 
 def _keep_graph(graph: Path, network: "nn.Module", spec: ModelSpec, loaded: str) -> None:
@@ -139,29 +155,32 @@ def _keep_graph(graph: Path, network: "nn.Module", spec: ModelSpec, loaded: str)
     from hrnet_cli.runtimes.graph_files import write_graph_file
 
     folder = graph.parent
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     metadata = {
         **spec_to_metadata(spec),
         "architecture": ARCHITECTURE,
         "precision": "fp32",
         "loaded": loaded,
     }
-    try:
-        temporary.mkdir(parents=True)
-        write_graph_file(temporary / graph.name, trace(fold_batch_norms(network), spec), metadata)
+    with scratch_beside(folder) as scratch:
+        write_graph_file(scratch / graph.name, trace(fold_batch_norms(network), spec), metadata)
+        if folder.exists() and not graph.is_file():
+            shutil.rmtree(folder)  # what something that cleans up has left of it
         if not folder.exists():
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            scratch.rename(folder)
     _forget_old(folder.parent)
 
 
 def _forget_old(folder: Path) -> None:
-    """Delete the graphs that were not used for longest."""
+    """Delete the graphs that were not used for longest, and the oldest that OpenVINO compiled."""
     kept = [entry for entry in folder.iterdir() if any(entry.glob("model.*"))]
-    kept.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
-    for entry in kept[GRAPHS_KEPT:]:
+    for entry in _newest_first(kept)[GRAPHS_KEPT:]:
         shutil.rmtree(entry, ignore_errors=True)
+    for blob in _newest_first(list(folder.glob("*.blob")))[BLOBS_KEPT:]:
+        blob.unlink(missing_ok=True)
+
+
+def _newest_first(entries: list[Path]) -> list[Path]:
+    return sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)
 
 
 def _key(path: Path, spec: ModelSpec | None, name: str) -> str:

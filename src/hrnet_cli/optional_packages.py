@@ -5,6 +5,7 @@ onnxruntime and openvino report their use to their makers. Here they are importe
 
 import contextlib
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from importlib.util import find_spec
 from types import ModuleType
 
 from hrnet_cli.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 # Optional packages, and the extra of this package that brings each.
 EXTRAS = {
@@ -31,6 +34,23 @@ def is_installed(package: str) -> bool:
     if package in sys.modules:
         return sys.modules[package] is not None
     return find_spec(package) is not None
+
+
+def can_be_imported(package: str) -> bool:
+    """Return whether a package can be imported, by importing it; say why one that is there cannot.
+
+    Args:
+        package: A key of `EXTRAS`, or another one.
+    """
+    if not is_installed(package):
+        return False
+    try:
+        with nothing_sent():
+            importlib.import_module(package)
+    except ImportError as error:
+        log.warning("package %s is left out, it cannot be imported: %s", package, error)
+        return False
+    return True
 
 
 def check_installed(package: str, wanted_by: str) -> None:
@@ -58,7 +78,14 @@ def import_quietly(package: str, wanted_by: str) -> ModuleType:
         with nothing_sent():
             return importlib.import_module(package)
     except ImportError as error:
-        raise missing(package.split(".")[0], wanted_by) from error
+        root = package.split(".")[0]
+        if not is_installed(root):
+            raise missing(root, wanted_by) from error
+        raise UsageError(
+            f"{wanted_by} needs the package {root}, which is installed but cannot be imported:"
+            f" {str(error).strip() or type(error).__name__}",
+            hint=f"pip install --force-reinstall {root}",
+        ) from error
 
 
 def missing(package: str, wanted_by: str) -> UsageError:

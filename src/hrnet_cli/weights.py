@@ -4,6 +4,7 @@ A file is hashed every time it is used: 255 MB take about 0.2 s, little beside i
 and a damaged or exchanged file is never loaded.
 """
 
+import hashlib
 import logging
 import os
 import tomllib
@@ -102,6 +103,19 @@ def find_entry(name: str) -> WeightsEntry:
         f"no weights are called '{name}'",
         hint=f"{guess}`hrnet download-weights --list` shows all names",
     )
+
+
+def model_sha256(path: Path) -> str:
+    """Return the sha256 of a model file, of an OpenVINO graph together with its weights.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    values = path.with_suffix(".bin")
+    if path.suffix.lower() != ".xml" or not values.is_file():
+        return file_sha256(path)
+    both = file_sha256(path) + file_sha256(values)
+    return hashlib.sha256(both.encode()).hexdigest()
 
 
 def identify(sha256: str) -> list[WeightsEntry]:

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from exported_models import SPEC, save_checkpoint, save_yolo
 from hrnet_cli import benching, checkpoint, exporting
 from hrnet_cli.benching import Timing, some_boxes, time_in_turn
-from hrnet_cli.cli import app
+from hrnet_cli.cli import app, bench_run
 from hrnet_cli.errors import ExitCode
 from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.optional_packages import is_installed
@@ -81,6 +82,10 @@ class TestExport:
              "--to openvino or onnx"),
             ("--to onnx --precision int8", "--precision int8 needs photos to measure the ranges",
              "--calibrate FOLDER"),
+            ("--to onnx --batch-size 4", "--batch-size is for --fixed-batch: without that the file",
+             "add --fixed-batch"),
+            ("--to torchscript --fixed-batch", "--fixed-batch is for --to onnx and openvino: Tor",
+             "leave out --fixed-batch"),
         ],
     )  # fmt: skip
     def test_what_cannot_be_written_is_refused_before_anything_loads(
@@ -126,10 +131,20 @@ class TestExport:
         result = hrnet(*words, "onnx", "--precision", "int8", "--calibrate", ".", code=2)
         assert "warning: mine.pt is not listed in weights.toml" in result.stderr
         assert "--to onnx --precision int8 is for pose models; a detector is" in result.stderr
+        for option in ("--fixed-batch", "--input 64x64", "--codec udp", "--check gone"):
+            useless = hrnet(*words, "onnx", *option.split(), code=ExitCode.USAGE)
+            name = option.split()[0]
+            assert f"{name} is for pose models, and 'mine.pt' is a detector" in useless.stderr
         if is_installed("openvino"):
             odd = hrnet(*words, "openvino", "--out", "mine", code=ExitCode.USAGE)
             assert "'mine' does not end in _openvino_model" in odd.stderr
             assert "hint: --out mine_openvino_model" in odd.stderr
+
+    def test_the_starter_detector_says_that_it_cannot_be_exported(self):
+        needs_onnx()
+        result = hrnet("export", "starter-detector", "--to", "onnx", code=ExitCode.USAGE)
+        assert "detector 'starter-detector' cannot be exported: only YOLO files of" in result.stderr
+        assert not list(Path().iterdir())
 
     def test_a_detector_that_finds_other_boxes_is_not_written(self, monkeypatch, tmp_path):
         needs_onnx()
@@ -185,6 +200,11 @@ class TestBench:
         assert "torch fp32" in shown.stdout
         assert "not timed: torch int8: --precision is int8" in shown.stderr
         assert "peak of a 3x3 convolution: GFLOP/s 2 (fp32)" in shown.stderr
+
+    def test_the_peak_of_the_processor_is_no_measure_for_a_gpu(self, monkeypatch):
+        monkeypatch.setattr("hrnet_cli.device.pick_device", lambda _name: "cuda")
+        monkeypatch.setattr(benching, "measure_peak", None)
+        assert bench_run._peaks(SimpleNamespace(device="auto", threads=None, rounds=1)) == {}
 
     @pytest.mark.parametrize(
         ("words", "message"),

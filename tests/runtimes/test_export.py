@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +13,22 @@ from exported_models import SPEC, lively_network, random_crops, save_checkpoint,
 from hrnet_cli import agreement as agreeing
 from hrnet_cli import checkpoint, exporting, model_opening
 from hrnet_cli.agreement import AGREEMENT, Agreement, check_agreement, compare
-from hrnet_cli.errors import ConfigError, ExitCode, OutputError, UsageError, WeightsError
+from hrnet_cli.errors import (
+    ConfigError,
+    DeviceError,
+    ExitCode,
+    OutputError,
+    UsageError,
+    WeightsError,
+)
 from hrnet_cli.estimator import ModelHints, build_estimator, find_model
 from hrnet_cli.exporting import TARGETS, ExportMaterial, ExportWish, export_model
 from hrnet_cli.model_opening import compiled_folder, open_model
 from hrnet_cli.optional_packages import is_installed
 from hrnet_cli.runtimes import RUNTIMES, TOLERANCES, Computing, RuntimeSettings
 from hrnet_cli.runtimes.exported import (
+    Exported,
+    best_device,
     graph_file,
     open_exported,
     pick_exported_runtime,
@@ -200,6 +210,57 @@ class TestComparison:
         assert set(AGREEMENT) == set(TOLERANCES)
 
 
+class TestReplacing:
+    @pytest.fixture
+    def folder(self, weights_file, tmp_path):
+        needs("openvino")
+        out = tmp_path / "tiny_openvino"
+        export_model(weights_file, None, ExportWish("openvino"), out, MATERIAL)
+        return out
+
+    def again(self, weights_file, out):
+        return export_model(
+            weights_file, None, ExportWish("openvino"), out, MATERIAL, overwrite=True
+        )
+
+    def test_an_export_is_replaced(self, weights_file, folder):
+        os.utime(folder / "tiny.xml", (1, 1))
+        self.again(weights_file, folder)
+        assert (folder / "tiny.xml").stat().st_mtime > 1
+        assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+        (folder.parent / "mine").mkdir()
+        assert folder.stat().st_mode == (folder.parent / "mine").stat().st_mode
+
+    def test_the_current_folder_can_be_one(self, weights_file, folder, monkeypatch):
+        monkeypatch.chdir(folder)
+        self.again(weights_file, Path())
+        assert sorted(path.name for path in folder.iterdir()) == ["tiny.bin", "tiny.xml"]
+
+    def test_one_that_cannot_be_replaced_stays(self, weights_file, folder, monkeypatch):
+        real = Path.rename
+
+        def rename(path, target):
+            if path.name == "new":
+                raise OSError(28, "No space left on device")
+            return real(path, target)
+
+        monkeypatch.setattr(Path, "rename", rename)
+        before = (folder / "tiny.bin").read_bytes()
+        with pytest.raises(OutputError, match="cannot be written: No space left"):
+            self.again(weights_file, folder)
+        assert (folder / "tiny.bin").read_bytes() == before
+        assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+    def test_what_others_are_making_stays(self, weights_file, tmp_path):
+        # In containers all processes may have one number.
+        needs("onnx")
+        other = tmp_path / f".tiny.onnx.{os.getpid()}.tmp"
+        other.mkdir()
+        (other / "half").touch()
+        export_model(weights_file, None, ExportWish("onnx"), tmp_path / "tiny.onnx", MATERIAL)
+        assert (other / "half").exists()
+
+
 class TestRefused:
     def test_a_precision_the_target_has_not(self):
         with pytest.raises(UsageError) as caught:
@@ -217,8 +278,20 @@ class TestRefused:
         (tmp_path / "folder" / "thesis.txt").touch()
         (tmp_path / "file").touch()
         (tmp_path / "a.onnx").mkdir()
+        # Photos with labels in XML, labels alone, and an export among somebody's own files.
+        for name, files in {
+            "voc": {"a.jpg": b"", "a.xml": b"<annotation/>", "thesis.txt": b""},
+            "labels": {"a.xml": b"<annotation/>", "a.bin": b""},
+            "both": {"a.xml": b'<?xml version="1.0"?>\n<net name="a"/>', "a.bin": b"", "b": b""},
+        }.items():
+            (tmp_path / name).mkdir()
+            for file, content in files.items():
+                (tmp_path / name / file).write_bytes(content)
         for target, name, message in (
             ("openvino", "folder", "is a folder of something else, expected a folder with one"),
+            ("openvino", "voc", "is a folder of something else, expected a folder with one"),
+            ("openvino", "labels", "is a folder of something else, expected a folder with one"),
+            ("openvino", "both", "is a folder of something else, expected a folder with one"),
             ("openvino", "file", "is a file, expected a folder with one export to replace"),
             ("onnx", "a.onnx", "is a folder of something else, expected a file to replace"),
         ):
@@ -232,6 +305,7 @@ class TestRefused:
                     overwrite=True,
                 )
         assert (tmp_path / "folder" / "thesis.txt").exists()
+        assert len(list(tmp_path.glob("*/*"))) == 1 + 3 + 2 + 3
         taken = tmp_path / "taken.onnx"
         taken.touch()
         with pytest.raises(OutputError, match=r"taken\.onnx' would be overwritten") as caught:
@@ -273,6 +347,53 @@ class TestRefused:
         assert (
             caught.value.hint.startswith("hrnet export") or "export it again" in caught.value.hint
         )
+
+    @pytest.mark.parametrize("encoding", ["gb2312", "klingon"])
+    def test_an_encoding_that_cannot_be_read(self, tmp_path, encoding):
+        path = tmp_path / "a.xml"
+        path.write_text(f'<?xml version="1.0" encoding="{encoding}"?><net/>')
+        with pytest.raises(WeightsError, match=r"a\.xml: is damaged or no OpenVINO graph"):
+            read_exported(path)
+
+    def test_a_file_that_changes_while_it_is_used_is_not_mixed_in(
+        self, weights_file, tmp_path, expected
+    ):
+        needs("openvino")
+        out = tmp_path / "tiny_openvino"
+        export_model(weights_file, None, ExportWish("openvino"), out, MATERIAL)
+        runtime = open_model(out, None, Computing("cpu", threads=2)).runtime
+        crops = random_crops(5)
+        shutil.rmtree(out)
+        # Two crops apart, and one that is left over: its network would be read from the file.
+        assert worst(runtime(crops[:3]), expected[:3]) < TOLERANCES["fp32"]
+
+    @pytest.mark.parametrize(
+        ("suffix", "name", "device", "cuda", "best"),
+        [
+            (".xml", "auto", "cuda", True, "cpu"),
+            (".xml", "auto", "mps", True, "cpu"),
+            (".onnx", "auto", "cuda:1", True, "cuda:1"),
+            (".onnx", "auto", "cuda", False, "cpu"),
+            (".onnx", "openvino", "cuda", True, "cpu"),
+            (".onnx", "auto", "mps", True, "cpu"),
+            (".torchscript", "auto", "mps", True, "mps"),
+            (".torchscript", "auto", "cuda", False, "cuda"),
+        ],
+    )
+    def test_the_device_nobody_named_is_one_that_the_file_runs_on(
+        self, monkeypatch, suffix, name, device, cuda, best
+    ):
+        monkeypatch.setattr("hrnet_cli.runtimes.exported.onnx_computes_on_cuda", lambda: cuda)
+        found = Exported(Path(f"model{suffix}"), SPEC, "fp32", {})
+        assert best_device(found, name, device) == best
+
+    def test_a_device_that_was_named_is_kept_to(self, onnx_file):
+        found = read_exported(onnx_file)
+        for name, device in (("onnx", "mps"), ("openvino", "cuda:1")):
+            with pytest.raises(DeviceError) as caught:
+                pick_exported_runtime(found, name, RuntimeSettings(device))
+            assert caught.value.message.startswith(f"runtime {name} computes on cpu")
+            assert caught.value.message.endswith(f"not on {device}")
 
     def test_a_cut_graph(self, onnx_file, tmp_path):
         path = tmp_path / "cut.onnx"
@@ -349,6 +470,34 @@ class TestGraphsOfCheckpoints:
         assert "cannot be used and is made anew" in caplog.text
         assert graph.read_bytes() == whole
 
+    def test_a_graph_that_something_deleted_is_made_anew(self, weights_file, expected):
+        self.open(weights_file)
+        (graph,) = self.graphs()
+        graph.unlink()
+        opened = self.open(weights_file)
+        assert worst(opened.runtime(random_crops(5)), expected) < TOLERANCES["fp32"]
+        assert self.graphs() == [graph]
+
+    def test_a_cache_that_may_only_be_read_serves(self, weights_file, monkeypatch, caplog):
+        self.open(weights_file)
+
+        def touch(_path, *_args, **_more):
+            raise OSError(30, "Read-only file system")
+
+        monkeypatch.setattr(Path, "touch", touch)
+        monkeypatch.setattr(checkpoint, "load_model", None)
+        self.open(weights_file)
+        assert caplog.text == ""
+
+    def test_an_export_needs_no_cache(self, weights_file, tmp_path, expected, caplog):
+        needs("openvino")
+        out = tmp_path / "tiny_openvino"
+        export_model(weights_file, None, ExportWish("openvino"), out, MATERIAL)
+        (tmp_path / "home").write_text("a file where the folder should be")
+        opened = open_model(out, None, CPU)
+        assert worst(opened.runtime(random_crops(5)), expected) < TOLERANCES["fp32"]
+        assert "cannot keep what is compiled" in caplog.text
+
     def test_a_cache_that_cannot_be_written_costs_nothing_else(
         self, weights_file, tmp_path, caplog, expected
     ):
@@ -364,6 +513,12 @@ class TestGraphsOfCheckpoints:
             (entry / "model.xml").touch()
             os.utime(entry, (number, number))
         (compiled_folder() / "blob").touch()
+        for number in range(model_opening.BLOBS_KEPT + 3):
+            blob = compiled_folder() / f"{number}.blob"
+            blob.touch()
+            os.utime(blob, (number, number))
         model_opening._forget_old(compiled_folder())
-        names = sorted(path.name for path in compiled_folder().iterdir())
-        assert names == [*map(str, range(2, 10)), "blob"]
+        names = {path.name for path in compiled_folder().iterdir()}
+        blobs = {name for name in names if name.endswith(".blob")}
+        assert names - blobs == {*map(str, range(2, 10)), "blob"}
+        assert blobs == {f"{number}.blob" for number in range(3, model_opening.BLOBS_KEPT + 3)}

@@ -3,10 +3,12 @@
 import shutil
 import sys
 import sysconfig
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from exported_models import INPUT_HW, SPEC, lively_network, random_crops, worst
 from hrnet_cli import engines
@@ -20,11 +22,13 @@ from hrnet_cli.runtimes import (
     RuntimeSettings,
     openvino,
     pick_runtime,
+    torch_compiled,
 )
 from hrnet_cli.runtimes.crops import LARGEST_BATCH, run_in_batches, split_batch
 from hrnet_cli.runtimes.folding import fold_batch_norms
 from hrnet_cli.runtimes.graph import trace
 from hrnet_cli.runtimes.torch_eager import TorchEager
+from hrnet_cli.runtimes.torch_script import write_script
 
 HEIGHT, WIDTH = INPUT_HW
 
@@ -166,6 +170,33 @@ def test_a_compiled_network_gives_pytorchs_heatmaps(network, expected):
     assert worst(runtime(random_crops(7)[:2]), expected[:2]) < runtime.tolerance
 
 
+@pytest.mark.parametrize("way", ["heatmaps", "people"])
+def test_a_network_that_cannot_be_compiled_is_one_line(network, monkeypatch, way):
+    def fail(_pixels):
+        raise TorchDynamoException("Cannot find a working triton installation.\nMore of it")
+
+    monkeypatch.setattr(torch_compiled, "_check_compiler", lambda _device: None)
+    runtime = torch_compiled.TorchCompiled(network, SPEC, RuntimeSettings())
+    runtime.network = fail
+    compute = {
+        "heatmaps": lambda: runtime(random_crops(2)),
+        "people": lambda: runtime._in_parts(torch.zeros(2, 3, *SPEC.input_hw)),
+    }
+    with pytest.raises(DeviceError) as caught:
+        compute[way]()
+    assert caught.value.message == (
+        "torch.compile cannot compile the network for cpu: Cannot find a working triton"
+        " installation."
+    )
+    assert caught.value.hint == "use --runtime torch"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is Linux's")
+def test_a_script_on_a_full_disk_is_an_error_and_no_crash(network):
+    with pytest.raises(OSError, match="No space left"):
+        write_script(Path("/dev/full"), network, SPEC, "fp32", {})
+
+
 class TestBatches:
     @pytest.mark.parametrize(
         ("count", "parts"),
@@ -244,8 +275,9 @@ class TestPicking:
 
         def pretend(*packages):
             answer = packages.__contains__
-            for module in ("hrnet_cli.runtimes", "hrnet_cli.optional_packages"):
-                monkeypatch.setattr(f"{module}.is_installed", answer)
+            monkeypatch.setattr("hrnet_cli.runtimes.can_be_imported", answer)
+            monkeypatch.setattr("hrnet_cli.optional_packages.is_installed", answer)
+            monkeypatch.setattr("hrnet_cli.runtimes.openvino_computes_in", lambda _name: True)
 
         return pretend
 
@@ -267,6 +299,12 @@ class TestPicking:
     ):
         installed(*packages)
         assert pick_runtime(AUTO, precision, device) == picked
+
+    def test_auto_leaves_out_what_the_processor_cannot(self, installed, monkeypatch):
+        installed("openvino")
+        monkeypatch.setattr("hrnet_cli.runtimes.openvino_computes_in", lambda _name: False)
+        assert pick_runtime(AUTO, "bf16", "cpu") == "torch"
+        assert pick_runtime(AUTO, "fp32", "cpu") == "openvino"
 
     @pytest.mark.parametrize(
         ("name", "package", "extra"),

@@ -134,7 +134,6 @@ def _measure(
     options: BenchOptions, path: Path, contenders: "list[Contender]", left_out: dict[str, str]
 ) -> _Numbers:
     from hrnet_cli import benching
-    from hrnet_cli.device import processors
     from hrnet_cli.model_crops import installed_photos
 
     photos = installed_photos()
@@ -156,10 +155,20 @@ def _measure(
         networks=networks,
         left_out=left_out,
         multiplications=_multiplications(contenders, path),
-        peaks=benching.measure_peak(options.threads or processors(), max(options.rounds, 3)),
+        peaks=_peaks(options),
         aps=_accuracies(options, contenders),
         memory_mb=benching.peak_memory_mb(),
     )
+
+
+def _peaks(options: BenchOptions) -> dict[str, float]:
+    """Return what the processor can do at most; nothing where another device computes."""
+    from hrnet_cli import benching
+    from hrnet_cli.device import pick_device, processors
+
+    if pick_device(options.device) != "cpu":
+        return {}
+    return benching.measure_peak(options.threads or processors(), max(options.rounds, 3))
 
 
 def _detector_task(options: BenchOptions, photo: Path) -> dict[str, Callable[[], object]]:
@@ -251,4 +260,5 @@ def _print(numbers: _Numbers) -> None:
         console.say(f"not timed: {name}: {why}")
     peaks = ", ".join(f"{2 * peak / 1e9:.0f} ({name})" for name, peak in numbers.peaks.items())
     memory = "" if numbers.memory_mb is None else f"; {numbers.memory_mb:.0f} MB of memory at most"
-    console.say(f"peak of a 3x3 convolution: GFLOP/s {peaks}{memory}")
+    peaks = f"GFLOP/s {peaks}" if peaks else "measured on processors only"
+    console.say(f"peak of a 3x3 convolution: {peaks}{memory}")

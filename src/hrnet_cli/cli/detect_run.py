@@ -169,10 +169,10 @@ def _detect(
         if plan.videos:
             from hrnet_cli.cli.detect_videos import detect_videos
             from hrnet_cli.streaming import Finders
-            from hrnet_cli.weights import file_sha256
+            from hrnet_cli.weights import model_sha256
 
             finders = Finders(detector, estimator, apart=pick_device(options.device) != "cpu")
-            sha256 = file_sha256(weights_file) if weights_file.is_file() else ""
+            sha256 = model_sha256(weights_file) if weights_file.is_file() else ""
             detect_videos(plan.videos, options, finders, sha256[:16], report, on_problem)
     except BaseException:
         # Of a run that was cut short it is said what it left behind.

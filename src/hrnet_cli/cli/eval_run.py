@@ -124,6 +124,8 @@ def run(options: EvalOptions) -> None:
         subset=_subset(options, people),
         model_file=model.path,
         model_sha256=model.sha256,
+        runtime=model.estimator.runtime.name,
+        precision=model.estimator.precision,
         entry=model.entry,
         unusable=problems.errors,
         written=tuple(str(options.out / name) for name in names),
@@ -249,7 +251,7 @@ def _open_model(options: EvalOptions) -> _Model:
     from hrnet_cli import weights
 
     estimator, path = open_estimator(options)
-    sha256 = weights.file_sha256(path)
+    sha256 = weights.model_sha256(path)
     entries = [entry for entry in weights.identify(sha256) if entry.kind == "pose"]
     # Some entries are one file under two names.
     named = [entry for entry in entries if entry.name == estimator.spec.name]
@@ -346,6 +348,7 @@ def _write_page(options: EvalOptions, people: "LabelledPeople", evaluation: Eval
         *((f"no boxes {name}", why) for name, why in evaluation.left_out.items()),
         ("detector", f"class {options.class_name}, scores from {options.person_threshold:g}"),
         ("computed on", hardware(pick_device(options.device))),
+        ("computed by", f"{evaluation.runtime}, {evaluation.precision}"),
         ("batch size", str(options.batch_size)),
         ("seconds", f"{evaluation.seconds:.1f}"),
         ("published elsewhere", published_elsewhere(evaluation.entry)),

@@ -29,6 +29,8 @@ class Evaluation:
         subset: (photos looked at, photos in all) when these differ.
         model_file: Its weights.
         model_sha256: Their hash.
+        runtime: What computed it, such as ``openvino``.
+        precision: In which precision.
         entry: The model in weights.toml, None for another one.
         unusable: Error of each photo that could not be used.
         written: Files.
@@ -43,6 +45,8 @@ class Evaluation:
     subset: tuple[int, int] | None
     model_file: Path
     model_sha256: str
+    runtime: str
+    precision: str
     entry: "WeightsEntry | None"
     unusable: dict[str, str]
     written: tuple[str, ...]
@@ -68,6 +72,8 @@ class Evaluation:
             else dict(zip(("photos", "of"), self.subset, strict=True)),
             "model_file": str(self.model_file),
             "model_sha256": self.model_sha256,
+            "runtime": self.runtime,
+            "precision": self.precision,
             "unusable": [{"photo": p, "error": e} for p, e in self.unusable.items()],
             "written": list(self.written),
             "seconds": round(self.seconds, 3),

@@ -13,6 +13,7 @@ from hrnet_cli.cli.options import (
     SchemaOption,
 )
 
+FIXED_BATCH = 8
 EXAMPLES = """Examples:
 
 \b
@@ -79,8 +80,11 @@ def export(
         ),
     ] = True,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="People at once of --fixed-batch.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--batch-size", min=1, help="People at once of --fixed-batch.", show_default="8"
+        ),
+    ] = None,
     input_: InputOption = None,
     codec: CodecOption = None,
     keypoint_schema: SchemaOption = None,
@@ -99,7 +103,13 @@ def export(
     no PyTorch for it. A file that would give other keypoints is not written.
     """
     from hrnet_cli.cli.export_run import ExportOptions, run
+    from hrnet_cli.errors import UsageError
 
+    if batch_size is not None and dynamic_batch:
+        raise UsageError(
+            "--batch-size is for --fixed-batch: without that the file takes any number of people",
+            hint="add --fixed-batch, or leave out --batch-size",
+        )
     run(
         ExportOptions(
             model=model,
@@ -108,7 +118,7 @@ def export(
             precision=precision,
             calibrate=calibrate,
             check=check,
-            batch_size=None if dynamic_batch else batch_size,
+            batch_size=None if dynamic_batch else batch_size or FIXED_BATCH,
             input_size=input_,
             codec=codec,
             keypoint_schema=keypoint_schema,

@@ -98,6 +98,11 @@ def _check_options(options: ExportOptions) -> None:
     check_choice(options.to, "--to", ("onnx", "openvino", "torchscript"))
     check_choice(options.precision, "--precision", PRECISIONS)
     parse_size(options.input_size)
+    if options.to == "torchscript" and options.batch_size is not None:
+        raise UsageError(
+            "--fixed-batch is for --to onnx and openvino: TorchScript takes any batch",
+            hint="leave out --fixed-batch",
+        )
     if options.calibrate is not None and options.precision != "int8":
         raise UsageError(
             f"--calibrate is for --precision int8, and it is {options.precision}",
@@ -133,7 +138,13 @@ def _find_detector(options: ExportOptions) -> Path | None:
         return path
     if weights.find_entry(options.model).kind != "detector":
         return None
-    return find_detector(options.model, offline=options.offline, quiet=options.quiet)[1]
+    found = find_detector(options.model, offline=options.offline, quiet=options.quiet)[1]
+    if found is None or not is_pickled_model(found):
+        raise UsageError(
+            f"detector '{options.model}' cannot be exported: only YOLO files of ultralytics can",
+            hint="hrnet export yolo11n --to openvino, or any .pt file of a YOLO",
+        )
+    return found
 
 
 def _export_detector(options: ExportOptions, path: Path, started: float) -> None:
@@ -146,6 +157,7 @@ def _export_detector(options: ExportOptions, path: Path, started: float) -> None
             hint="for int8 use ultralytics itself: yolo export model=FILE format=openvino int8=True"
             " data=YOUR.yaml; hrnet detect takes the result",
         )
+    _refuse_for_detectors(options)
     stem = path.stem if options.precision == "fp32" else f"{path.stem}-{options.precision}"
     name = f"{stem}.onnx" if options.to == "onnx" else f"{stem}{OPENVINO_FOLDER}"
     out = options.out or Path(name)
@@ -172,6 +184,22 @@ def _export_detector(options: ExportOptions, path: Path, started: float) -> None
             "seconds": round(seconds, 3),
         }
         echo_json(data)
+
+
+def _refuse_for_detectors(options: ExportOptions) -> None:
+    given = {
+        "--fixed-batch": options.batch_size,
+        "--input": options.input_size,
+        "--codec": options.codec,
+        "--keypoint-schema": options.keypoint_schema,
+        "--check": options.check,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(
+                f"{name} is for pose models, and '{options.model}' is a detector",
+                hint=f"leave out {name}",
+            )
 
 
 def _find(options: ExportOptions) -> "tuple[Path, ModelSpec | None, str]":

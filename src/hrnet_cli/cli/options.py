@@ -67,6 +67,7 @@ ThreadsOption = Annotated[
     typer.Option(
         "--threads",
         min=1,
+        max=1024,
         help="Threads of the processor to compute with.",
         show_default="all it may use",
     ),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hrnet_cli.config import ModelSpec
+from hrnet_cli.engines import openvino_computes_in
 from hrnet_cli.errors import DeviceError, UsageError
-from hrnet_cli.optional_packages import check_installed, is_installed
+from hrnet_cli.optional_packages import can_be_imported, check_installed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,5 +172,6 @@ def _can(name: str, precision: str, device_kind: str) -> bool:
         # A processor's own engines; on a GPU PyTorch needs no extra.
         device_kind == "cpu"
         and precision in runtime.precisions
-        and all(is_installed(package) for package in runtime.packages)
+        and all(can_be_imported(package) for package in runtime.packages)
+        and (precision == "fp32" or openvino_computes_in(precision))
     )

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hrnet_cli.config import ModelSpec
+from hrnet_cli.engines import onnx_computes_on_cuda
 from hrnet_cli.errors import DeviceError, UsageError, WeightsError
 from hrnet_cli.model_metadata import spec_from_metadata
-from hrnet_cli.optional_packages import is_installed
+from hrnet_cli.optional_packages import can_be_imported
 from hrnet_cli.runtimes import AUTO, PRECISIONS, Runtime, RuntimeSettings
 
 
@@ -68,6 +69,10 @@ FORMATS: dict[str, ExportFormat] = {
     ".torchscript": ExportFormat(_script_metadata, ("torch",)),
 }
 
+# What each runtime of exported files computes on, and the package that it needs.
+DEVICES = {"onnx": ("cpu", "cuda"), "openvino": ("cpu",), "torch": ("cpu", "cuda", "mps")}
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+
 
 def graph_file(path: Path) -> Path | None:
     """Return the graph that a path stands for: itself, or the one in a folder; None for others."""
@@ -116,29 +121,52 @@ def pick_exported_runtime(exported: Exported, name: str, settings: RuntimeSettin
         DeviceError: The runtime does not compute on the device.
     """
     able = FORMATS[exported.path.suffix.lower()].runtimes
+    kind = settings.device.partition(":")[0]
     if name == AUTO:
-        cpu_only = settings.device != "cpu"
-        ready = [one for one in able if is_installed({"onnx": "onnxruntime"}.get(one, one))]
-        name = next((one for one in ready if not (cpu_only and one == "openvino")), able[0])
+        fit = [one for one in able if kind in DEVICES[one] and _has(exported, one, settings)]
+        name = next((one for one in fit if can_be_imported(PACKAGES[one])), (*fit, *able)[0])
     if name not in able:
         raise UsageError(
             f"--runtime is {name}, but '{exported.path.name}' runs in {' or '.join(able)}",
             hint="leave --runtime out, or name the weights file it was made of",
         )
-    if name == "openvino" and settings.device != "cpu":
+    if kind not in DEVICES[name]:
         raise DeviceError(
-            f"runtime openvino computes on cpu, not on {settings.device}",
+            f"runtime {name} computes on {', '.join(DEVICES[name])}, not on {settings.device}",
             hint="use --device cpu",
         )
-    # An engine can compute a float32 graph in bf16; what was rounded in the file stays so.
-    lower = name == "openvino" and (exported.precision, settings.precision) == ("fp32", "bf16")
-    if settings.precision != exported.precision and not lower:
+    if not _has(exported, name, settings):
         raise UsageError(
             f"--precision is {settings.precision}, but '{exported.path.name}' was exported in"
             f" {exported.precision}",
             hint="leave --precision out, or export it again",
         )
     return name
+
+
+def best_device(exported: Exported, name: str, device: str) -> str:
+    """Return the device for an exported model where nobody named one: the processor if need be.
+
+    Args:
+        exported: The model.
+        name: Of the runtime, or ``auto``.
+        device: The best of this machine, which not every engine computes on.
+    """
+    names = FORMATS[exported.path.suffix.lower()].runtimes if name == AUTO else (name,)
+    kind = device.partition(":")[0]
+    fit = [one for one in names if kind in DEVICES.get(one, ())]
+    if fit == ["onnx"] and kind == "cuda" and not onnx_computes_on_cuda():
+        fit = []
+    return device if fit else "cpu"
+
+
+def _has(exported: Exported, name: str, settings: RuntimeSettings) -> bool:
+    """Tell whether a runtime computes a file in a precision.
+
+    An engine can compute a float32 graph in bf16; what was rounded in the file stays so.
+    """
+    lower = name == "openvino" and (exported.precision, settings.precision) == ("fp32", "bf16")
+    return settings.precision == exported.precision or lower
 
 
 def open_exported(

@@ -70,7 +70,8 @@ class OpenVino:
         self.threads = settings.threads or processors()
         self.streams = min(self.threads, MOST_STREAMS)
         self._source, self._settings, self._cache = source, settings, cache
-        apart = self._compile(self.streams)
+        self._state = _file_state(source)
+        self._apart = apart = self._compile(self.streams)
         _check_shapes(apart, spec, source)
         batch = apart.input(0).partial_shape[0]
         self.fixed_batch = batch.get_length() if batch.is_static else None
@@ -118,12 +119,16 @@ class OpenVino:
         self._queue.wait_all()
 
     def _all_threads(self, crops_BHW3: np.ndarray) -> np.ndarray:
-        return self._together(crops_BHW3)[0]
+        network = self._apart if self._together is None else self._together
+        return network(crops_BHW3)[0]
 
     @cached_property
-    def _together(self) -> CompiledModel:
-        """Return the network compiled for all threads on one batch, when it is first needed."""
-        return self._compile(1)
+    def _together(self) -> CompiledModel | None:
+        """Return the network compiled for all threads on one batch, when it is first needed.
+
+        None where its file is gone or another one by then: that could be another network.
+        """
+        return self._compile(1) if _file_state(self._source) == self._state else None
 
     def _compile(self, streams: int) -> CompiledModel:
         try:
@@ -225,7 +230,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         group = ET.parse(path).find(f"rt_info/{METADATA}")
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error
-    except ET.ParseError as error:
+    except (ET.ParseError, ValueError, LookupError) as error:  # also an encoding it does not know
         raise WeightsError(
             f"{path}: is damaged or no OpenVINO graph: {error}",
             hint="export it again with hrnet export",
@@ -249,6 +254,17 @@ def _check_shapes(compiled: CompiledModel, spec: ModelSpec, source: Path | Model
             f" expected crops of {expected} and {len(spec.schema)} heatmaps",
             hint="export it again with hrnet export",
         )
+
+
+def _file_state(source: Path | Model) -> list[tuple[int, int]] | None:
+    """Return what tells a graph file and its weights from others; None where they are not there."""
+    if not isinstance(source, Path):
+        return []
+    files = [source, source.with_suffix(".bin")] if source.suffix == ".xml" else [source]
+    try:
+        return [(one.st_mtime_ns, one.st_size) for one in (file.stat() for file in files)]
+    except OSError:
+        return None
 
 
 def _name(source: Path | Model) -> str:

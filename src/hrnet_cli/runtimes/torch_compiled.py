@@ -3,14 +3,16 @@
 Shape letters: B crops, K keypoints, H W crop height and width.
 """
 
+import contextlib
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
-from torch._dynamo.exc import BackendCompilerFailed
+from torch._dynamo.exc import TorchDynamoException
 
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import DeviceError, UsageError
@@ -51,18 +53,25 @@ class TorchCompiled:
 
     def _compute(self, crops_BHW3: np.ndarray) -> np.ndarray:
         pixels = to_pixels(crops_BHW3, self.spec, self.device, self.dtype)
-        try:
+        with self._compiling():
             return compute(self.network, pixels, self.device)
-        except BackendCompilerFailed as error:
-            line = str(error).strip().splitlines()[0]
+
+    def _in_parts(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        spans = split_batch(len(pixels_B3HW))
+        with self._compiling():
+            return torch.cat([self.network(pixels_B3HW[start : start + n]) for start, n in spans])
+
+    @contextlib.contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """Raise DeviceError where a compiler fails or, as Triton on Windows, is missing."""
+        try:
+            yield
+        except TorchDynamoException as error:
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DeviceError(
                 f"torch.compile cannot compile the network for {self.device}: {line}",
                 hint="use --runtime torch",
             ) from error
-
-    def _in_parts(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
-        spans = split_batch(len(pixels_B3HW))
-        return torch.cat([self.network(pixels_B3HW[start : start + n]) for start, n in spans])
 
 
 def _check_compiler(device: str) -> None:

@@ -4,6 +4,7 @@ Shape letters: B crops, K keypoints, H W crop height and width.
 """
 
 import contextlib
+import io
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.pixels import normalise
 from hrnet_cli.runtimes import TOLERANCES, RuntimeSettings
 from hrnet_cli.runtimes.crops import run_in_batches
-from hrnet_cli.runtimes.torch_eager import DTYPES, compute, use_threads
+from hrnet_cli.runtimes.torch_eager import DTYPES, compute, keep_precision, use_threads
 
 _METADATA_FILE = "hrnet.json"
 
@@ -40,6 +41,7 @@ class TorchScript:
 
     def __init__(self, path: Path, spec: ModelSpec, settings: RuntimeSettings) -> None:
         use_threads(settings.threads)
+        keep_precision(settings)
         self.spec = spec
         self.device = settings.device
         self.tolerance = TOLERANCES[settings.precision]
@@ -79,7 +81,10 @@ def write_script(
     with torch.no_grad(), _no_advice():
         script = torch.jit.freeze(torch.jit.trace(module, example, check_trace=False))
         files = {_METADATA_FILE: json.dumps(dict(metadata))}
-        torch.jit.save(script, str(path), _extra_files=files)
+        # Not to the file itself: on a full disk torch ends the process.
+        content = io.BytesIO()
+        torch.jit.save(script, content, _extra_files=files)
+    path.write_bytes(content.getbuffer())
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -1,0 +1,55 @@
+"""A folder beside a place, to make there what then moves to it whole."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def scratch_beside(place: Path) -> Iterator[Path]:
+    """Yield an empty folder on the file system of a place; what is left in it goes afterwards.
+
+    Its name is taken by nobody else, whatever other processes, in containers too, are at.
+
+    Args:
+        place: File or folder to be made; folders above it are made.
+
+    Raises:
+        OSError: No folder can be made there.
+    """
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
+    hidden = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
+    try:
+        # One more, with the permissions that folders have here: the hidden one is for its owner.
+        inner = hidden / "new"
+        inner.mkdir()
+        yield inner
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def replace_folder(new: Path, place: Path, scratch: Path) -> None:
+    """Move a folder to where another one is, which goes only when that has come about.
+
+    Args:
+        new: The folder.
+        place: Where it belongs.
+        scratch: Of `scratch_beside`; the old folder goes with it.
+
+    Raises:
+        OSError: It cannot be moved; the old folder is where it was.
+    """
+    old = scratch.parent / "old"
+    place.rename(old)
+    try:
+        new.rename(place)
+    except OSError:
+        old.rename(place)
+        raise
