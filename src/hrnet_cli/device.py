@@ -95,7 +95,7 @@ def pick_precision(name: str, device: str) -> str:
     if kind == "cuda":
         fast = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     else:
-        fast = "bf16" if kind == "cpu" and _cpu_has_bf16() else "fp32"
+        fast = "bf16" if kind == "cpu" and cpu_has_bf16() else "fp32"
     if name == "fp16" and kind != "cuda":
         raise DeviceError(
             f"fp16 training needs CUDA, this run is on {device}", hint="--precision bf16 or fp32"
@@ -103,7 +103,7 @@ def pick_precision(name: str, device: str) -> str:
     return fast if name == "auto" else name
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
     """Return whether the processor multiplies bfloat16; only then is it faster than float32."""
     import torch
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hrnet_cli import geometry, heatmap, oks, weights
 from hrnet_cli.config import CODECS, ModelSpec
 from hrnet_cli.errors import ConfigError, WeightsError
+from hrnet_cli.model_metadata import model_name
 from hrnet_cli.model_opening import open_model
 from hrnet_cli.runtimes import AUTO, Computing, Runtime
 from hrnet_cli.runtimes.exported import graph_file
@@ -177,7 +178,7 @@ def _spec_of_file(path: Path, hints: ModelHints | None) -> ModelSpec | None:
         if hints.codec not in CODECS:
             raise ConfigError(f"codec is '{hints.codec}', expected one of {', '.join(CODECS)}")
         schema = load_schema(hints.keypoint_schema)
-        return ModelSpec(path.stem, 0, hints.input_hw, hints.codec, schema)
+        return ModelSpec(model_name(path), 0, hints.input_hw, hints.codec, schema)
     if path.suffix == ".safetensors":
         return None
     listed = [e for e in weights.identify(weights.file_sha256(path)) if e.kind == "pose"]

@@ -21,6 +21,15 @@ from hrnet_cli.schema import (
 )
 
 ARCHITECTURE = "hrnet"
+# Weights of a training run, whose folder says which one.
+_RUN_FILES = ("best", "last")
+
+
+def model_name(path: Path) -> str:
+    """Return the name of the model in a file: its stem, with the run before best and last."""
+    if path.stem in _RUN_FILES and (run := path.absolute().parent.name):
+        return f"{run}-{path.stem}"
+    return path.stem
 
 
 def spec_to_metadata(spec: ModelSpec) -> dict[str, str]:
@@ -44,7 +53,7 @@ def spec_from_metadata(metadata: Mapping[str, str], *, path: Path) -> ModelSpec:
     Args:
         metadata: Text by name; ``input_hw`` is "256x192" (height x width), ``keypoint_schema`` a
             built-in name or the fields of a schema as JSON, colours are "r,g,b" on a 0..1 scale.
-        path: The file, for messages; its stem becomes the name of the model.
+        path: The file, for messages and `model_name`.
 
     Raises:
         WeightsError: Something is missing, or has a value that cannot be.
@@ -52,7 +61,7 @@ def spec_from_metadata(metadata: Mapping[str, str], *, path: Path) -> ModelSpec:
     try:
         _parse_choice(metadata, "architecture", MODELS)
         return ModelSpec(
-            name=path.stem,
+            name=model_name(path),
             width=_parse_width(metadata["width"]),
             input_hw=_parse_input_hw(metadata["input_hw"]),
             codec=_parse_choice(metadata, "codec", CODECS),

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from hrnet_cli import weights
 from hrnet_cli.config import ModelSpec
-from hrnet_cli.device import pick_device
+from hrnet_cli.device import cpu_has_bf16, pick_device
 from hrnet_cli.errors import WeightsError
-from hrnet_cli.model_metadata import ARCHITECTURE, spec_to_metadata
+from hrnet_cli.model_metadata import ARCHITECTURE, model_name, spec_to_metadata
 from hrnet_cli.runtimes import (
     AUTO,
     RUNTIMES,
@@ -101,6 +101,8 @@ def open_model(
     if name in GRAPH_SUFFIXES:
         opened, spec, loaded = _open_graph(path, spec, name, settings)
     else:
+        if settings.precision == "bf16" and device == "cpu" and not cpu_has_bf16():
+            log.warning("this processor has no bf16 arithmetic: bf16 takes longer here than fp32")
         network, spec, loaded = _load(path, spec)
         opened = RUNTIMES[name].build(network, spec, settings)
     return OpenedModel(opened, spec, settings.precision, f"{name} {settings.precision}, {loaded}")
@@ -127,7 +129,7 @@ def _open_graph(
     if graph.is_file():
         try:
             found = read_exported(graph)
-            model = replace(found.spec, name=path.stem if spec is None else spec.name)
+            model = replace(found.spec, name=model_name(path) if spec is None else spec.name)
             opened = open_exported(replace(found, spec=model), name, settings, folder)
             loaded = found.metadata["loaded"]
         except (WeightsError, KeyError) as error:

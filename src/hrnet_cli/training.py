@@ -438,11 +438,15 @@ def _finish_epoch(loop: _Loop, last: StepReport, metrics: dict[str, float]) -> b
     """Count an epoch as done; write its figures, weights and state; return whether it is best."""
     run, progress = loop.run, loop.run.progress
     value = metrics.get(run.config.run.metric)
-    best = value is not None and (progress.best is None or value > progress.best)
-    if best:
-        progress.best, progress.best_epoch, progress.since_best = value, last.epoch, 0
-    elif value is not None:
+    before = progress.best
+    # Of equals the later counts: while nothing is found yet the score is 0, and learning goes on.
+    best = value is not None and (before is None or value >= before)
+    if value is not None and before and value <= before:
         progress.since_best += 1
+    elif value is not None:
+        progress.since_best = 0
+    if best:
+        progress.best, progress.best_epoch = value, last.epoch
     progress.epoch, progress.step, progress.loss_sum = last.epoch, 0, 0.0
     progress.seconds = time.monotonic() - run.started
     if not run.team.leads:

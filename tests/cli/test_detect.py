@@ -454,6 +454,27 @@ def test_names_that_are_not_utf8_cost_nothing(hrnet, words):
         assert records()[0]["source"] == f"set/{name}.png"
 
 
+def test_a_dry_run_is_refused_where_the_run_would_be(hrnet):
+    draw_photo("set/a.jpg")
+    own = hrnet("set", "--dry-run", "--skeleton", "--out", "set", code=ExitCode.OUTPUT)
+    assert "write  set/a.jpg" in own.stdout
+    assert "would replace its own photo" in errors_of(own)[0]
+    hrnet("set")
+    again = hrnet("set", "--dry-run", code=ExitCode.OUTPUT)
+    assert "would be overwritten" in errors_of(again)[0]
+    hrnet("set", "--dry-run", "--overwrite")
+
+
+def test_formats_may_be_given_in_turn(hrnet):
+    draw_photo("a.jpg")
+    result = hrnet("a.jpg", "--dry-run", "--format", "jsonl", "--format", "csv,coco")
+    assert [line.split("/")[-1] for line in result.stdout.splitlines()[1:]] == [
+        "poses.jsonl",
+        "poses.csv",
+        "poses.coco.json",
+    ]
+
+
 # Contradictions and misspellings ------------------------------------------------------------------
 
 
@@ -470,6 +491,12 @@ def test_names_that_are_not_utf8_cost_nothing(hrnet, words):
         ("--format jsnl", "--format is 'jsnl', expected one or more of jsonl,csv,coco,openpose",
          "did you mean 'jsonl'?"),
         ("--format ,", "--format is ',', expected one or more of", ""),
+        ("--point-size 5", "--point-size is about drawn pictures, and nothing is drawn",
+         "add --skeleton"),
+        ("--palette people", "--palette is about drawn pictures, and nothing is drawn",
+         "add --skeleton"),
+        ("--background black", "--background is about drawn pictures, and nothing is drawn",
+         "add --skeleton"),
         ("--draw keypoints,skeletton", "--draw is 'keypoints,skeletton', expected one or more of",
          "did you mean 'skeleton'?"),
         ("--palette side", "--palette is 'side', expected one of sides, people, limbs",

@@ -326,6 +326,8 @@ def test_a_video_is_never_replaced_by_its_drawing(hrnet, clips, tmp_path):
             "--video-codec h264 keeps no transparency",
         ),
         (["--detect-every", "2", "--no-track"], 2, "--no-track contradicts --detect-every"),
+        (["--format", "csv,trc", "--no-track"], 2, "--no-track contradicts --format trc"),
+        (["--draw", "ids", "--no-track"], 2, "--no-track contradicts --draw ids"),
         (["--shard", "2/1"], 2, "--shard is '2/1'"),
         (["--jobs", "2", "--json"], 2, "--json prints the summary of one run"),
     ],
@@ -334,6 +336,12 @@ def test_options_that_cannot_be(hrnet, clips, more, code, message):
     result = hrnet(clips / "a.mp4", *more, code=code)
     assert message in result.stderr
     assert not Path("hrnet-out").exists()
+
+
+def test_what_needs_ids_follows_people(hrnet, clips):
+    hrnet(clips / "a.mp4", "--format", "jsonl", "--draw", "boxes,ids")
+    records = [json.loads(line) for line in Path("hrnet-out/a.jsonl").read_text().splitlines()]
+    assert {person["id"] for record in records for person in record["people"]} == {1}
 
 
 def test_options_about_videos_need_one(hrnet):

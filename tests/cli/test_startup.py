@@ -63,6 +63,13 @@ def test_options_change_only_on_purpose():
     assert options_text() == OPTIONS.read_text(encoding="utf-8"), REGENERATE
 
 
+@pytest.mark.parametrize("words", [["-h"], ["detect", "-h"]])
+def test_help_has_a_short_name(words):
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0
+    assert "Usage: " in result.output
+
+
 @pytest.mark.parametrize(
     ("words", "place"),
     [

@@ -307,6 +307,33 @@ class TestMatching:
         assert "it speaks of image_id 785" in refused(path, "7850.jpg").message
         assert "it speaks of image_id 785" in refused(path, "785_crop.jpg").message
 
+    def test_shares_of_the_picture_are_no_pixels(self, tmp_path):
+        for box, refused in (([0.1, 0.3, 0.5, 1.0], True), ([0, 0.3, 1.5, 1], False)):
+            detector = load_boxes_file(write(tmp_path, record("a.jpg", [box])))
+            if not refused:
+                assert len(detector([make_frame("a.jpg")])[0]) == 1
+                continue
+            with pytest.raises(
+                InputError, match="its boxes are shares of the picture, 0 to 1"
+            ) as e:
+                detector([make_frame("a.jpg")])
+            assert e.value.hint == "multiply x by the width, here 64, and y by the height, 48"
+
+    def test_coco_results_name_the_frames_of_a_video(self, tmp_path):
+        results = [
+            {"image_id": n + 1, "file_name": f"clip_{n:012d}", "category_id": 1, "score": 0.9,
+             "bbox": [n + 2, 3, 4, 5]}
+            for n in (0, 2)
+        ]  # fmt: skip
+        detector = load_boxes_file(write(tmp_path, json.dumps(results)))
+        detector.check_speaks_of([], [("films/clip.mp4", "clip")])
+        frames = [make_frame("films/clip.mp4", name="clip", index=n) for n in range(3)]
+        found = [boxes.xyxy_N4[:, 0].tolist() for boxes in detector(frames)]
+        assert found == [[2], [], [4]]
+        for other in (("films/other.mp4", "other"), ("films/cl.mp4", "cl")):
+            with pytest.raises(InputError, match="it speaks of clip_000000000000, "):
+                detector.check_speaks_of([], [other])
+
     def test_frames_of_a_video_have_their_own_boxes(self, tmp_path):
         lines = [record("clip.mp4", [[n, 0, n + 1, 1]], frame=n) for n in range(3)]
         detector = load_boxes_file(write(tmp_path, "\n".join(lines)))

@@ -32,6 +32,7 @@ from hrnet_cli.checkpoint import (
 )
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import ExitCode, OutputError, WeightsError
+from hrnet_cli.model_metadata import model_name
 from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.schema import KeypointSchema, load_schema
 
@@ -693,3 +694,16 @@ def test_json_schema_in_metadata_is_plain_json():
     schema = replace(load_schema("coco17"), name="mine")
     text = spec_to_metadata(replace(SPEC, schema=schema))["keypoint_schema"]
     assert json.loads(text)["keypoints"] == list(schema.keypoints)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("run-7/best.safetensors", "run-7-best"),
+        ("run-7/last.safetensors", "run-7-last"),
+        ("run-7/mine.safetensors", "mine"),
+        ("/best.safetensors", "best"),
+    ],
+)
+def test_the_weights_of_a_run_bear_its_name(file, name):
+    assert model_name(Path(file)) == name

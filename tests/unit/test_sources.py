@@ -323,6 +323,19 @@ def test_numbered_pictures_can_make_up_a_video():
     assert [picture.source for picture in plan.videos[1].pictures] == ["run/2.png", "run/10.png"]
 
 
+def test_pictures_that_a_shell_or_a_list_names_one_by_one_are_one_video():
+    touch("run/2.png", "run/10.png", "run/30.png", "more/1.jpg")
+    Path("list.txt").write_text("run/10.png\nrun/30.png\n")
+    for sources, names in (
+        (["run/2.png", "run/10.png", "run/30.png"], ["run/2.png", "run/10.png", "run/30.png"]),
+        (["run/2*.png", "@list.txt", "run/10.png"], ["run/2.png", "run/10.png", "run/30.png"]),
+    ):
+        (video,) = plan_sources(sources, sequences=True).videos
+        assert [picture.source for picture in video.pictures] == names
+    plan = plan_sources(["run/2.png", "more/1.jpg", "run/10.png"], sequences=True)
+    assert [len(video.pictures) for video in plan.videos] == [2, 1]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 20])
 def test_shards_one_after_another_are_the_whole(count):
     touch(*(f"{number}.jpg" for number in range(10)), *(f"{number}.mp4" for number in range(5)))

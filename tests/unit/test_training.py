@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
-from hrnet_cli import memory, run_folder
+from hrnet_cli import memory, run_folder, training
 from hrnet_cli.checkpoint import load_model
 from hrnet_cli.data.photos import PhotoFiles
 from hrnet_cli.distributed import Team, join_team, leave_team
@@ -341,10 +341,15 @@ def test_frozen_epochs_move_the_head_only(spots, tmp_path):
     }
 
 
-def test_patience_stops_early(spots, tmp_path):
-    config = configure(spots, optimizer__epochs=9, run__patience=1, optimizer__learning_rate=1e-12)
+def test_patience_stops_early(spots, tmp_path, monkeypatch):
+    config = configure(spots, optimizer__epochs=4, run__patience=1)
+    monkeypatch.setattr(training, "measure", lambda *_args, **_more: {"AP": 0.5})
     result = run_in(tmp_path / "run", config)
-    assert result.epochs == 2
+    assert (result.best, result.epochs, result.best_epoch) == (0.5, 2, 2)
+    # Nothing found yet is no reason to stop: learning may be on its way there.
+    monkeypatch.setattr(training, "measure", lambda *_args, **_more: {"AP": 0.0})
+    result = run_in(tmp_path / "nothing", config)
+    assert (result.best, result.epochs, result.best_epoch) == (0, 4, 4)
 
 
 def test_a_resumed_run_refuses_other_keypoints_and_batches(spots, tmp_path):

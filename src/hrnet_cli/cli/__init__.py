@@ -100,6 +100,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(no_args_is_help=True, epilog=EXAMPLES)(detect)
 app.command(no_args_is_help=True, epilog=TRAIN_EXAMPLES)(train)

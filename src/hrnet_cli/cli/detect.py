@@ -63,10 +63,14 @@ def detect(
     out: Annotated[
         str, typer.Option("--out", "-o", help="Output folder; - streams records to stdout.")
     ] = "hrnet-out",
-    format_: Annotated[
-        str,
-        typer.Option("--format", help="Records: jsonl,csv,coco,openpose,parquet,angles,trc,c3d."),
-    ] = "jsonl",
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="Records: jsonl,csv,coco,openpose,parquet,angles,trc,c3d.",
+            show_default="jsonl",
+        ),
+    ] = None,
     skeleton: Annotated[
         bool,
         typer.Option(
@@ -227,14 +231,14 @@ def detect(
     Writes one record for each photo or frame, people or not, and with --skeleton or --draw pictures
     or a video as well.
     """
-    from hrnet_cli.cli.detect_options import DetectOptions
+    from hrnet_cli.cli.detect_options import DetectOptions, ids_for
     from hrnet_cli.cli.detect_run import run
 
     run(
         DetectOptions(
             sources=tuple(sources),
             out=out,
-            format=format_,
+            format=",".join(formats or ["jsonl"]),
             draw=f"keypoints,skeleton,{draw}" if skeleton else draw,
             model=model,
             detector=detector,
@@ -270,6 +274,7 @@ def detect(
             json=json_,
             quiet=quiet,
             video=VideoOptions(
+                ids_for=ids_for(",".join(formats or ()), draw),
                 start=start,
                 end=end,
                 every=every,

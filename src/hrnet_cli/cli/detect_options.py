@@ -11,6 +11,10 @@ from hrnet_cli.palettes import PALETTES
 from hrnet_cli.sinks import SINKS, stream_opener
 
 STDOUT = "-"
+# What pictures look like where nothing else is asked for.
+DEFAULT_PALETTE, DEFAULT_BACKGROUND = "sides", "photo"
+# Records that are made of one person's way through a video, or of each person's.
+MOTION_FORMATS = ("trc", "c3d")
 # Options that mean nothing unless something is drawn.
 ABOUT_DRAWING = ("--video-codec", "--quality", "--side-by-side", "--show")
 
@@ -80,6 +84,17 @@ class DetectOptions:
         return PHOTOS_STEM if part is None else part_stem(*part)
 
 
+def ids_for(formats: str, parts: str) -> tuple[str, ...]:
+    """Return what is asked for, by option and value, that says nothing without ids of people."""
+    wanted = [("--format", formats, MOTION_FORMATS), ("--draw", parts, ("ids",))]
+    return tuple(
+        f"{option} {name}"
+        for option, text, needing in wanted
+        for name in needing
+        if name in [word.strip() for word in text.split(",")]
+    )
+
+
 def check_options(options: DetectOptions) -> None:
     """Raise UsageError for options that contradict each other, before anything heavy loads."""
     formats, parts = options.formats, options.parts
@@ -137,6 +152,19 @@ def check_options(options: DetectOptions) -> None:
     if drawing and not parts:
         raise UsageError(
             f"{drawing[0]} is about the drawn video, and nothing is drawn",
+            hint="add --skeleton, or --draw with what to draw",
+        )
+    about_pictures = {
+        "--palette": options.palette != DEFAULT_PALETTE,
+        "--background": options.background != DEFAULT_BACKGROUND,
+        "--connections": options.connections is not None,
+        "--point-size": options.point_size is not None,
+        "--line-width": options.line_width is not None,
+    }
+    useless = [name for name, given in about_pictures.items() if given]
+    if useless and not parts and not options.video.report:
+        raise UsageError(
+            f"{useless[0]} is about drawn pictures, and nothing is drawn",
             hint="add --skeleton, or --draw with what to draw",
         )
     if options.out == STDOUT:

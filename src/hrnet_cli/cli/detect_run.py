@@ -58,6 +58,7 @@ def run(options: DetectOptions) -> None:
     _check_kinds(plan, options)
     if options.dry_run:
         say_plan(plan, options)
+        refuse_existing_outputs(plan, options)
     else:
         refuse_existing_outputs(plan, options)
         several = options.video.jobs > 1 and len(plan.photos) + len(plan.videos) > 1
@@ -231,8 +232,10 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
             iou_threshold=options.iou,
             max_people=options.max_people,
         )
-        if not plan.videos:
-            boxes.check_speaks_of((photo.source, photo.name) for photo in plan.photos)
+        boxes.check_speaks_of(
+            ((photo.source, photo.name) for photo in plan.photos),
+            ((video.source, video.name) for video in plan.videos),
+        )
         return lambda: boxes
     from hrnet_cli.model_opening import compiled_folder
 

@@ -30,6 +30,8 @@ def merge(
     """Join what `hrnet detect --shard` wrote in parts, as if it had been one run.
 
     Records of photos become one file of each format; all other files are copied as they are.
+    Keypoints of photos can differ from those of one run by a few hundredths of a pixel: photos that
+    are computed together share their rounding.
     """
     from hrnet_cli.cli import console
     from hrnet_cli.merging import merge as merge_folders

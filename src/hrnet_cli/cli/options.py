@@ -57,7 +57,8 @@ PrecisionOption = Annotated[
     str | None,
     typer.Option(
         "--precision",
-        help="Arithmetic of the network; all but fp32 are faster and change the numbers a little.",
+        help="Arithmetic of the network; all but fp32 change the numbers a little, and are faster"
+        " where the hardware has it.",
         metavar="fp32|bf16|fp16|int8",
         show_default="fp32; that of an exported file",
     ),

@@ -134,6 +134,7 @@ class VideoOptions:
     max_frames: int | None = None
     fps: str | None = None
     track: bool | None = None
+    ids_for: tuple[str, ...] = ()  # other options that say nothing without ids, with their values
     detect_every: int = 1
     smooth: str = "none"
     fill_gaps: float = 0.0
@@ -215,7 +216,7 @@ class VideoOptions:
 
     def given(self) -> list[str]:
         """Return the options that only mean something for a video and were given."""
-        anywhere = {"fps", "resume", "jobs", "devices", "shard"}
+        anywhere = {"ids_for", "fps", "resume", "jobs", "devices", "shard"}
         return [
             "--" + f.name.replace("_", "-")
             for f in fields(self)
@@ -255,6 +256,7 @@ class VideoOptions:
             "--fill-gaps": self.fill_gaps > 0,
             "--fix-swaps": self.fix_swaps,
             "--detect-every": self.detect_every > 1,
+            **dict.fromkeys(self.ids_for, True),
         }
         return [name for name, needed in needs.items() if needed]
 

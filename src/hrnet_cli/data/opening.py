@@ -81,7 +81,8 @@ def pick_reader(name: str) -> Callable[[Wanted], Labels]:
             return _open_yolo
         raise InputError(
             f"data set '{name}' is a folder without data.yaml",
-            hint=f"for COCO's layout: --dataset coco --data {name}; else name the .json file",
+            hint=f"for COCO's layout name the data set coco, and give --data {name}; else name the"
+            " .json file",
         )
     readers = {".json": _open_json, ".toml": _open_toml, ".yaml": _open_yolo, ".yml": _open_yolo}
     if path.suffix.lower() in readers:

@@ -16,6 +16,7 @@ from hrnet_cli.geometry import box_nms
 from hrnet_cli.structures import Boxes, Frame
 
 _NAMES_SHOWN = 3
+_FRAME_ZERO = "_000000000000"
 
 # How well a listing fits a photo: equal path parts from the end; the file name with its suffix;
 # no more folders in the listing than the photo has. Greater is better.
@@ -67,22 +68,33 @@ class BoxesFile:
                 self._by_name[_parts(listing.photo)[-1]].append(index)
         self._photo_of_listing: dict[int, str] = {}
 
-    def check_speaks_of(self, photos: Iterable[tuple[str, str]]) -> None:
-        """Make sure that the file was made for a run's photos.
+    def check_speaks_of(
+        self, photos: Iterable[tuple[str, str]], videos: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Make sure that the file was made for a run's photos and videos.
 
         Args:
             photos: (source, output name) of each photo.
+            videos: (source, output name) of each video.
 
         Raises:
-            InputError: It mentions photos, but none of these.
+            InputError: It mentions pictures, but none of these.
         """
-        photos = list(photos)
-        if (
-            photos
-            and self.listings
-            and all(self._find(source, name, 0) is None for source, name in photos)
-        ):
-            raise self._not_mentioned(photos[0][0], 0)
+        photos, videos = list(photos), list(videos)
+        if not self.listings or not (photos or videos):
+            return
+        known = (self._find(source, name, 0) is not None for source, name in photos)
+        if not any(known) and not any(self._mentions(*video) for video in videos):
+            raise self._not_mentioned((photos or videos)[0][0], 0)
+
+    def _mentions(self, source: str, name: str) -> bool:
+        """Tell whether some listing is of some frame of a video."""
+        paths = _paths(source, name)
+        numbered = {parts[-1] for parts in _numbered(paths, 0)}
+        heads = tuple(text.removesuffix(_FRAME_ZERO) + "_" for text in numbered)
+        return any(_fit(self.listings[index], paths) for index in self._candidates(paths)) or any(
+            known.startswith(heads) and re.search(r"_[0-9]{12}$", known) for known in self._by_name
+        )
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
         """Return the boxes of each frame, in the order of the file.
@@ -106,16 +118,17 @@ class BoxesFile:
 
     def _find(self, source: str, name: str, frame_index: int) -> int | None:
         """Return the index of the listing that fits a frame best, None when none does."""
-        paths = {
-            _parts(os.path.abspath(source)),  # noqa: PTH100 - links stay as they are named
-            _parts(source),
-            *([_parts(name)] if name else []),
-        }
+        paths = _paths(source, name)
         fits: dict[int, _Fit] = {}
         for index in self._candidates(paths):
             listing = self.listings[index]
             fit = _fit(listing, paths)
             if fit is not None and listing.frame == frame_index:
+                fits[index] = fit
+        numbered = _numbered(paths, frame_index)
+        for index in {i for parts in numbered for i in self._by_name.get(parts[-1], ())}:
+            fit = _fit(self.listings[index], numbered)
+            if fit is not None and self.listings[index].frame == 0:
                 fits[index] = fit
         if not fits:
             return None
@@ -156,6 +169,11 @@ class BoxesFile:
                 f"{where}: its boxes were made for a picture of {was_width}x{was_height} pixels, "
                 f"this one has {width}x{height}",
                 hint="boxes are in pixels of the upright picture: find them again on this file",
+            )
+        if _are_shares(listing.boxes.xyxy_N4) and min(width, height) > 1:
+            raise InputError(
+                f"{where}: its boxes are shares of the picture, 0 to 1, expected pixels",
+                hint=f"multiply x by the width, here {width}, and y by the height, {height}",
             )
         x1, y1, x2, y2 = listing.boxes.xyxy_N4.T
         outside_N = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
@@ -225,6 +243,30 @@ def load_boxes_file(
         max_people=max_people,
         unlisted_is_nobody=not can_say_nobody,
     )
+
+
+def _are_shares(xyxy_N4: np.ndarray) -> bool:
+    """Tell whether boxes are parts of a picture's sides: within 0 and 1, and no whole numbers."""
+    inside = ((xyxy_N4 >= 0) & (xyxy_N4 <= 1)).all()
+    return bool(len(xyxy_N4) and inside and (xyxy_N4 % 1 != 0).any())
+
+
+def _paths(source: str, name: str) -> set[tuple[str, ...]]:
+    """Return the paths under which a photo or video may be listed."""
+    return {
+        _parts(os.path.abspath(source)),  # noqa: PTH100 - links stay as they are named
+        _parts(source),
+        *([_parts(name)] if name else []),
+    }
+
+
+def _numbered(paths: Iterable[tuple[str, ...]], frame_index: int) -> set[tuple[str, ...]]:
+    """Return the names that COCO results give a frame of a video: ``clip_000000000012``."""
+    return {
+        (*parts[:-1], f"{name}_{frame_index:012d}")
+        for parts in paths
+        for name in {parts[-1], PurePosixPath(parts[-1]).stem}
+    }
 
 
 def _parts(path: str) -> tuple[str, ...]:

@@ -293,12 +293,16 @@ def _unique_videos(found: _Found) -> tuple[Video, ...]:
         key = os.path.abspath(path)  # noqa: PTH100
         videos.setdefault(key, Video(source, "", path))
         names.setdefault(key, PurePosixPath(name).with_suffix(""))
+    sequences: dict[str, list[_Item]] = {}
     for items in found.sequences:
+        # Those of one folder belong together, such as the files a shell makes of a glob.
+        key = os.path.abspath(items[0][0].parent)  # noqa: PTH100
+        sequences.setdefault(key, []).extend(items)
+    for key, items in sequences.items():
         folder = items[0][0].parent
-        key = os.path.abspath(folder)  # noqa: PTH100
         pictures = _unique_photos(items)
-        videos.setdefault(key, Video(str(folder), "", pictures[0].path, pictures=pictures))
-        names.setdefault(key, PurePosixPath(folder.resolve().name or "pictures"))
+        videos[key] = Video(str(folder), "", pictures[0].path, pictures=pictures)
+        names[key] = PurePosixPath(folder.resolve().name or "pictures")
     for address, source in found.live.items():
         videos[address] = Video(source, "", address=address)
         names[address] = PurePosixPath(_address_name(source))
