@@ -145,6 +145,12 @@ def test_resume_looks_at_photos_again_but_replaces_those_of_no_other_run(hrnet, 
     result = hrnet(*sources, "--out", "out", "--resume")
     assert "(1 done before)" in result.stderr
     assert Path("out/poses.jsonl").read_bytes() == whole
+    record = json.loads(whole.splitlines()[0])
+    Path("out/poses.jsonl").write_text(json.dumps(record | {"model": "better"}) + "\n")
+    error = hrnet(*sources, "--out", "out", "--resume", code=8).stderr
+    assert f"was made by model better and detector {record['detector']}, this run has" in error
+    assert json.loads(Path("out/poses.jsonl").read_text())["model"] == "better"
+    Path("out/poses.jsonl").write_bytes(whole)
     error = hrnet("one.png", clips / "c.mkv", "--out", "out", "--resume", code=8).stderr
     assert "poses.jsonl' would be overwritten" in " ".join(error.split())
     assert Path("out/poses.jsonl").read_bytes() == whole

@@ -18,7 +18,7 @@ from hrnet_cli.cli.detect_report import (
     say_skipped,
     say_summary,
 )
-from hrnet_cli.cli.detect_targets import refuse_existing_outputs, say_plan
+from hrnet_cli.cli.detect_targets import refuse_existing_outputs, refuse_other_records, say_plan
 from hrnet_cli.cli.model_files import find_detector, open_estimator
 from hrnet_cli.detectors import Detector, DetectorSettings, SureDetector, open_detector
 from hrnet_cli.device import pick_device
@@ -201,6 +201,8 @@ def _detect_photos(
     from hrnet_cli.sources.photos import read_frames
 
     clock = estimator.clock
+    if options.video.resume:
+        refuse_other_records(options, estimator.spec.name, detector.name)
     frames = read_frames(plan.photos, max_pixels=options.max_pixels, on_problem=on_problem)
     # Every writer is closed, also when the run or another writer fails.
     with ExitStack() as stack, progress(len(plan.photos), options) as advance:

@@ -77,6 +77,26 @@ def _are_of_these_photos(plan: "SourcePlan", options: DetectOptions) -> bool:
     return True
 
 
+def refuse_other_records(options: DetectOptions, model: str, detector: str) -> None:
+    """Raise OutputError where `--resume` would replace the records of another model or detector."""
+    assert options.folder is not None, "--resume needs files"
+    records = options.folder / planned_files(["jsonl"], options.photos_stem)[0]
+    if not records.is_file():
+        return
+    for line in records.read_bytes().splitlines():
+        try:
+            found = json.loads(line)
+            made_by = (str(found["model"]), str(found["detector"]))
+        except (ValueError, KeyError, TypeError):
+            continue  # the last line of a run that was killed
+        if made_by != (model, detector):
+            raise OutputError(
+                f"'{records}' was made by model {made_by[0]} and detector {made_by[1]}, this run"
+                f" has {model} and {detector}",
+                hint="--overwrite replaces it; or name another folder with --out",
+            )
+
+
 def _refuse_own_photos(plan: "SourcePlan", options: DetectOptions) -> None:
     """Raise OutputError where a drawn picture would replace its photo, before any file is made."""
     if options.folder is None or not options.parts:

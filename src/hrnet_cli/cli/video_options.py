@@ -102,7 +102,9 @@ ReportOption = Annotated[
 ResumeOption = Annotated[
     bool,
     typer.Option(
-        "--resume", help="Leave out videos that are done and go on where a run was broken."
+        "--resume",
+        help="Leave out videos that are done and go on where a run was broken; photos are looked at"
+        " again.",
     ),
 ]
 JobsOption = Annotated[
