@@ -147,7 +147,7 @@ def deciding_settings(
     """Return all that decides the outputs, under the names the user knows."""
     file = video.path.stat() if video.path is not None else None
     values = asdict(options.video)
-    for unimportant in ("resume", "jobs", "devices", "shard", "show"):
+    for unimportant in ("ids_for", "resume", "jobs", "devices", "shard", "show"):
         values.pop(unimportant)
     for name in (
         *("format", "draw", "person_threshold", "iou", "max_people", "runtime", "precision"),
