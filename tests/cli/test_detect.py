@@ -454,6 +454,66 @@ def test_names_that_are_not_utf8_cost_nothing(hrnet, words):
         assert records()[0]["source"] == f"set/{name}.png"
 
 
+def stop_after(monkeypatch, photos):
+    """Let the run be interrupted, as by Ctrl-C, when so many photos were written."""
+    real = pipeline.detect_poses
+
+    def stopping(*args, **more):
+        for number, found in enumerate(real(*args, **more)):
+            if number == photos:
+                raise KeyboardInterrupt
+            yield found
+
+    monkeypatch.setattr(pipeline, "detect_poses", stopping)
+
+
+def test_a_broken_run_over_photos_goes_on(hrnet, monkeypatch):
+    for number in range(5):
+        draw_photo(f"set/{number}.png", (48 + number, 64))
+    words = ["set", "--skeleton", "--format", FORMATS]
+    hrnet(*words, "--out", "whole")
+    with monkeypatch.context() as patched:
+        stop_after(patched, 3)
+        said = hrnet(*words, "--out", "out", code=ExitCode.INTERRUPTED).stderr
+    assert "repeat the command with --resume to go on" in said
+    kept = Path("out/poses.jsonl").read_bytes()
+    assert kept.count(b"\n") == 3
+    Path("out/2.png").unlink()  # As a kill between record and picture leaves it.
+    with Path("out/poses.jsonl").open("ab") as file:
+        file.write(b'{"schema":"hrnet-poses/1","sou')
+    with monkeypatch.context() as patched:
+        # Stopped at once a second time: nothing of it is lost.
+        stop_after(patched, 0)
+        hrnet(*words, "--out", "out", "--resume", code=ExitCode.INTERRUPTED)
+    assert Path("out/poses.jsonl").read_bytes() == b"".join(kept.splitlines(keepends=True)[:2])
+    again = hrnet(*words, "--out", "out", "--resume")
+    assert "2 of 5 photos were done before" in again.stderr
+    assert files("out") == files("whole")
+    for name in files("whole"):
+        assert Path("out", name).read_bytes() == Path("whole", name).read_bytes(), name
+
+
+def test_a_broken_run_over_photos_is_gone_on_with_as_it_was(hrnet, monkeypatch):
+    for number in range(3):
+        draw_photo(f"set/{number}.png")
+    with monkeypatch.context() as patched:
+        stop_after(patched, 2)
+        hrnet("set", code=ExitCode.INTERRUPTED)
+    before = Path("hrnet-out/poses.jsonl").read_bytes()
+    other = hrnet("set", "--resume", "--flip-test", code=ExitCode.OUTPUT)
+    assert "--flip-test was False and is True" in " ".join(other.stderr.split())
+    assert Path("hrnet-out/poses.jsonl").read_bytes() == before
+    # One that ends before it opens its files is not taken for the run that made the records.
+    Path("limbs.toml").write_text('skeleton = [["nose", "tail"]]\n')
+    limbs = ["--skeleton", "--connections", "limbs.toml"]
+    hrnet("set", "--overwrite", "--flip-test", *limbs, code=ExitCode.CONFIG)
+    other = hrnet("set", "--resume", "--flip-test", code=ExitCode.OUTPUT)
+    assert "--flip-test was False and is True" in " ".join(other.stderr.split())
+    hrnet("set", "--overwrite", "--flip-test")
+    assert len(records()) == 3
+    assert not Path("hrnet-out/poses.resume").exists()
+
+
 def test_a_dry_run_is_refused_where_the_run_would_be(hrnet):
     draw_photo("set/a.jpg")
     own = hrnet("set", "--dry-run", "--skeleton", "--out", "set", code=ExitCode.OUTPUT)

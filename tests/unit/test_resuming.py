@@ -219,8 +219,8 @@ def test_a_drawing_stopped_at_its_beginning_goes_on(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.jsonl", "clip.mp4"]
 
 
-# What names sources and outputs, says how much is said, or is settled by the model and its hash, or by
-# others of these (`ids_for`).
+# What names sources and outputs, says how much is said, or is settled by the model and its hash, or
+# by other options.
 HARMLESS = {
     *("sources", "out", "recursive", "max_pixels", "overwrite", "append", "strict", "offline"),
     *("dry_run", "show_stages", "json", "quiet", "model", "detector", "device", "threads"),

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ from hrnet_cli.cli.detect_report import (
     say_skipped,
     say_summary,
 )
-from hrnet_cli.cli.detect_targets import refuse_existing_outputs, refuse_other_records, say_plan
+from hrnet_cli.cli.detect_targets import refuse_existing_outputs, say_plan
 from hrnet_cli.cli.model_files import find_detector, open_estimator
+from hrnet_cli.cli.photo_resuming import Kept, photos_to_do
 from hrnet_cli.detectors import Detector, DetectorSettings, SureDetector, open_detector
 from hrnet_cli.device import pick_device
 from hrnet_cli.errors import ExitCode, HrnetError, InputError, UsageError
@@ -27,6 +29,7 @@ from hrnet_cli.sinks import (
     RunInfo,
     Sink,
     check_formats,
+    open_growing_sink,
     open_sink,
     open_stream,
     planned_files,
@@ -166,15 +169,19 @@ def _detect(
     try:
         if plan.photos:
             sure = _for_photos(detector, options)
-            _detect_photos(plan, options, report, on_problem, estimator, sure, written)
+            sha256 = _hash_of(weights_file)
+            with photos_to_do(options, plan, estimator, detector.name, sha256) as kept:
+                if kept.records:
+                    done = f"{len(kept.records)} of {len(plan.photos)} photos were done before"
+                    console.say(done)
+                _detect_photos(kept, options, report, on_problem, estimator, sure, written)
         if plan.videos:
             from hrnet_cli.cli.detect_videos import detect_videos
             from hrnet_cli.streaming import Finders
-            from hrnet_cli.weights import model_sha256
 
             finders = Finders(detector, estimator, apart=pick_device(options.device) != "cpu")
-            sha256 = model_sha256(weights_file) if weights_file.is_file() else ""
-            detect_videos(plan.videos, options, finders, sha256[:16], report, on_problem)
+            sha256 = _hash_of(weights_file)
+            detect_videos(plan.videos, options, finders, sha256, report, on_problem)
     except BaseException:
         # Of a run that was cut short it is said what it left behind.
         if report.photos or report.videos:
@@ -187,8 +194,15 @@ def _detect(
         )
 
 
+def _hash_of(weights_file: Path) -> str:
+    """Return what tells a model's weights from others; empty for one that lies in no file."""
+    from hrnet_cli.weights import model_sha256
+
+    return model_sha256(weights_file)[:16] if weights_file.is_file() else ""
+
+
 def _detect_photos(
-    plan: "SourcePlan",
+    kept: Kept,
     options: DetectOptions,
     report: RunReport,
     on_problem: Callable[[str, InputError], None],
@@ -200,17 +214,18 @@ def _detect_photos(
     from hrnet_cli.pipeline import detect_poses
     from hrnet_cli.sources.photos import read_frames
 
-    clock = estimator.clock
-    if options.video.resume:
-        refuse_other_records(options, estimator.spec.name, detector.name)
-    frames = read_frames(plan.photos, max_pixels=options.max_pixels, on_problem=on_problem)
+    clock, photos = estimator.clock, kept.plan.photos
+    frames = read_frames(photos, max_pixels=options.max_pixels, on_problem=on_problem)
     # Every writer is closed, also when the run or another writer fails.
-    with ExitStack() as stack, progress(len(plan.photos), options) as advance:
+    with ExitStack() as stack, progress(len(photos), options) as advance:
         sinks: list[Sink] = []
-        for sink, place in _open_sinks(options, estimator, detector):
-            stack.callback(sink.close)
-            sinks.append(sink)
-            written.append(place)
+        for opened in _open_sinks(options, estimator, detector, kept):
+            stack.callback(opened.sink.close)
+            sinks.append(opened.sink)
+            written.append(opened.place)
+            for frame, poses in kept.records if opened.lacks_kept else ():
+                opened.sink.write(frame, poses)
+        kept.begin()
         for frame, poses in detect_poses(
             frames, detector, estimator, on_problem=on_problem, clock=clock
         ):
@@ -276,10 +291,25 @@ def _for_photos(detector: Detector, options: DetectOptions) -> Detector:
     return SureDetector(detector, person_threshold(options))
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A writer.
+
+    Attributes:
+        sink: It.
+        place: What the last line of a run names.
+        lacks_kept: Whether it is to be given what a broken run has.
+    """
+
+    sink: Sink
+    place: str
+    lacks_kept: bool = False
+
+
 def _open_sinks(
-    options: DetectOptions, estimator: "PoseEstimator", detector: Detector
-) -> Iterator[tuple[Sink, str]]:
-    """Open the writers one after the other, each with the place that the last line names."""
+    options: DetectOptions, estimator: "PoseEstimator", detector: Detector, kept: Kept
+) -> Iterator[_Opened]:
+    """Open the writers one after the other."""
     info = RunInfo(
         model=estimator.spec.name,
         detector=detector.name,
@@ -289,14 +319,19 @@ def _open_sinks(
     )
     folder = options.folder
     if folder is None:
-        yield open_stream(options.formats[0], sys.stdout.buffer, info), "stdout"
+        yield _Opened(open_stream(options.formats[0], sys.stdout.buffer, info), "stdout")
         return
     # Drawing comes first: a mistake in the connections must not cost existing records.
     if options.parts:
-        yield _open_overlay(options, estimator, folder), f"pictures in {folder}"
+        yield _Opened(_open_overlay(options, estimator, folder), f"pictures in {folder}")
     for name in options.formats:
         stem = options.photos_stem
-        yield open_sink(name, folder, info, stem), str(folder / planned_files([name], stem)[0])
+        place = str(folder / planned_files([name], stem)[0])
+        if name == "jsonl" and kept.records:
+            length = kept.record_bytes
+            yield _Opened(open_growing_sink(name, folder, info, stem, keep_bytes=length), place)
+        else:
+            yield _Opened(open_sink(name, folder, info, stem), place, lacks_kept=True)
 
 
 def _open_overlay(options: DetectOptions, estimator: "PoseEstimator", folder: Path) -> Sink:

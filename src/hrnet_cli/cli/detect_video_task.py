@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from hrnet_cli.cli import console
-from hrnet_cli.cli.detect_options import DetectOptions
+from hrnet_cli.cli.detect_options import DetectOptions, deciding_values
 from hrnet_cli.errors import InputError
 from hrnet_cli.sinks import RunInfo
 from hrnet_cli.sinks.encoding import CODECS, VideoSettings
@@ -149,15 +149,7 @@ def deciding_settings(
     values = asdict(options.video)
     for unimportant in ("ids_for", "resume", "jobs", "devices", "shard", "show"):
         values.pop(unimportant)
-    for name in (
-        *("format", "draw", "person_threshold", "iou", "max_people", "runtime", "precision"),
-        *("keypoint_threshold", "drop_low", "flip_test", "batch_size", "palette", "background"),
-        *("point_size", "line_width", "codec", "keypoint_schema"),
-    ):
-        values[name] = getattr(options, name)
-    values["class"], values["input"] = options.class_name, options.input_size
-    values["connections"] = None if options.connections is None else str(options.connections)
-    values["boxes"] = None if options.boxes is None else str(options.boxes)
+    values |= deciding_values(options)
     return {
         "video": video.source,
         "video size in bytes": None if file is None else file.st_size,

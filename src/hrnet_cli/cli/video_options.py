@@ -103,8 +103,7 @@ ResumeOption = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Leave out videos that are done and go on where a run was broken; photos are looked at"
-        " again.",
+        help="Leave out videos that are done, and go on where a run was broken.",
     ),
 ]
 JobsOption = Annotated[
