@@ -208,7 +208,7 @@ def test_two_processes_measure_what_one_does(spots, tmp_path, free_port):
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["mse", "keypoint-mse", "ohkm"])
+@pytest.mark.parametrize("loss", ["mse", "ohkm"])
 def test_the_loss_measured_is_that_of_the_training(loss, tmp_path):
     # Crops as they are, weights and statistics that stand still, and the same people in both. One
     # of ten has no photo: it must not count as learnt, and nine make whole batches without it.
