@@ -190,10 +190,10 @@ def test_json_is_the_only_thing_on_stdout(hrnet):
     assert data["unusable"] == []
     assert data["written"][-1] == "hrnet-out/eval/report.html"
     assert len(data["model_sha256"]) == 64
-    assert data["runtime"] in runtimes.RUNTIMES
+    assert data["runtime"] == "fake"
     assert data["precision"] == "fp32"
     page = Path("hrnet-out/eval/report.html").read_text(encoding="utf-8")
-    assert f"{data['runtime']}, fp32" in page
+    assert "fake, fp32" in page
 
 
 def test_settings_reach_the_evaluation(hrnet):
