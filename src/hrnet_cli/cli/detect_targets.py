@@ -58,13 +58,17 @@ def refuse_existing_outputs(plan: "SourcePlan", options: DetectOptions) -> None:
         )
 
 
+def records_path(options: DetectOptions) -> Path:
+    """Return the file of JSON Lines of a run's photos, which need not be asked for."""
+    return Path(options.out) / planned_files(["jsonl"], options.photos_stem)[0]
+
+
 def _are_of_these_photos(plan: "SourcePlan", options: DetectOptions) -> bool:
     """Tell whether the records in the output folder speak of photos of this run only.
 
     Then `--resume` looks at the photos again, and nothing else is lost.
     """
-    assert options.folder is not None, "records on standard output replace nothing"
-    records = options.folder / planned_files(["jsonl"], options.photos_stem)[0]
+    records = records_path(options)
     if not records.is_file():
         return False
     sources = {photo.source for photo in plan.photos}
@@ -79,8 +83,7 @@ def _are_of_these_photos(plan: "SourcePlan", options: DetectOptions) -> bool:
 
 def refuse_other_records(options: DetectOptions, model: str, detector: str) -> None:
     """Raise OutputError where `--resume` would replace the records of another model or detector."""
-    assert options.folder is not None, "--resume needs files"
-    records = options.folder / planned_files(["jsonl"], options.photos_stem)[0]
+    records = records_path(options)
     if not records.is_file():
         return
     for line in records.read_bytes().splitlines():

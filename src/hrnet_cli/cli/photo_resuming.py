@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from hrnet_cli.cli import console
 from hrnet_cli.cli.detect_options import DetectOptions, deciding_values
-from hrnet_cli.cli.detect_targets import refuse_other_records
+from hrnet_cli.cli.detect_targets import records_path, refuse_other_records
 from hrnet_cli.images import write_bytes_atomic
 from hrnet_cli.resuming import ResumeFolder
-from hrnet_cli.sinks import picture_name, planned_files
+from hrnet_cli.sinks import picture_name
 from hrnet_cli.sinks.files import make_folder
 
 if TYPE_CHECKING:
@@ -97,19 +97,15 @@ def _begin(remains: ResumeFolder, settings: dict[str, Any]) -> None:
 
 
 def _has_records(options: DetectOptions) -> bool:
-    path = _records_path(options)
+    path = records_path(options)
     return path.is_file() and path.stat().st_size > 0
-
-
-def _records_path(options: DetectOptions) -> Path:
-    return Path(options.out) / planned_files(["jsonl"], options.photos_stem)[0]
 
 
 def _keep(options: DetectOptions, plan: "SourcePlan", estimator: "PoseEstimator") -> Kept:
     """Cut the records of a broken run to whole ones of photos whose picture is there, too."""
     from hrnet_cli.records import read_records
 
-    path = _records_path(options)
+    path = records_path(options)
     if not path.is_file():
         return Kept(plan)
     photos = {photo.source: photo for photo in plan.photos}
