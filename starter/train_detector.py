@@ -2,6 +2,7 @@
 
     python starter/train_detector.py --data starter-data/detector/detector.yaml --hours 1
     python starter/train_detector.py ... --from starter-detector   # goes on from the model shipped
+    python starter/train_detector.py ... --device cuda --batch 64 --workers 10 --hours 0.14
 
 Written: `train/` (ultralytics' own folder, with results.csv) and `starter-detector.safetensors`,
 the averaged weights in half precision with what opens them again, and no pickle.
@@ -18,7 +19,6 @@ from hrnet_cli.detectors.stored_yolo import StoredYolo, read_stored_yolo, save_s
 from hrnet_cli.detectors.yolo import build_stored
 
 ARCHITECTURE = "yolo11n.yaml"
-BATCH = 16
 USUAL_THRESHOLD = 0.25
 WARMUP_STEPS, STEPS_OF_A_ROW = 100, 25
 # Part of the time after which photos come alone, as they do later in use.
@@ -41,6 +41,9 @@ def main() -> None:
         "--sure", type=float, default=USUAL_THRESHOLD, help="score that is stored as 0.25"
     )
     parser.add_argument("--iou", type=float, default=0.45, help="overlap of boxes, stored")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=0, help="processes that read photos")
     parser.add_argument("--export-only", action="store_true")
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()
@@ -52,8 +55,10 @@ def main() -> None:
 def train(arguments: argparse.Namespace, out: Path) -> None:
     """Train for the hours given, photos in mosaics of four until `SINGLE_FROM`."""
     model = open_start(arguments.start)
-    pace = Pace(arguments.learning_rate, 3600 * arguments.hours, out)
+    pace = Pace(arguments.learning_rate, 3600 * arguments.hours, arguments.batch, out)
+    on_gpu = arguments.device.startswith("cuda")
     model.add_callback("on_train_start", pace.begin)
+    model.add_callback("on_train_epoch_start", pace.before_epoch)
     model.add_callback("on_train_batch_start", pace.before_batch)
     model.add_callback("on_train_batch_end", pace.after_batch)
     model.train(
@@ -61,16 +66,19 @@ def train(arguments: argparse.Namespace, out: Path) -> None:
         project=str(out),
         name="train",
         exist_ok=True,
-        device="cpu",
+        device=arguments.device.removeprefix("cuda:").replace("cuda", "0"),
         # More than there is time for: the time ends it.
         epochs=1000,
         time=arguments.hours,
         imgsz=arguments.train_size,
-        batch=BATCH,
-        nbs=BATCH,
-        workers=0,
+        batch=arguments.batch,
+        nbs=arguments.batch,
+        workers=arguments.workers,
+        # A GPU waits for the photos: they are decoded once, and measured at the end only.
+        cache="ram" if on_gpu else False,
+        val=not on_gpu,
         single_cls=True,
-        amp=False,
+        amp="bf16" if on_gpu else False,
         plots=False,
         pretrained=arguments.start != ARCHITECTURE,
         optimizer="AdamW",
@@ -105,12 +113,14 @@ class Pace:
     Args:
         rate: Highest learning rate.
         seconds: Of the whole training.
+        batch: Photos in a step.
         out: Folder that gets `curve.csv`.
     """
 
-    def __init__(self, rate: float, seconds: float, out: Path) -> None:
+    def __init__(self, rate: float, seconds: float, batch: int, out: Path) -> None:
         self._rate = rate
         self._seconds = seconds
+        self._batch = batch
         self._curve = out / "curve.csv"
         self._begun = 0.0
         self._steps = 0
@@ -121,6 +131,11 @@ class Pace:
         """Start the clock."""
         self._begun = time.monotonic()
         self._curve.write_text("seconds,photos,learning_rate,box_loss,cls_loss,dfl_loss\n")
+
+    def before_epoch(self, trainer: Any) -> None:  # noqa: ANN401
+        """Tell processes that read photos of the end of the mosaics: they know an older dataset."""
+        if not self._mosaics and trainer.args.workers:
+            trainer.train_loader.reset()
 
     def before_batch(self, trainer: Any) -> None:  # noqa: ANN401
         """Set the learning rate, and end the mosaics when it is time."""
@@ -140,7 +155,7 @@ class Pace:
         means = [sum(column) / len(column) for column in zip(*self._losses, strict=True)]
         self._losses = []
         rate = trainer.optimizer.param_groups[0]["lr"]
-        row = [time.monotonic() - self._begun, self._steps * BATCH, rate, *means]
+        row = [time.monotonic() - self._begun, self._steps * self._batch, rate, *means]
         with self._curve.open("a") as file:
             file.write(",".join(f"{value:.6g}" for value in row) + "\n")
 

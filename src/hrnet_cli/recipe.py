@@ -150,7 +150,10 @@ class RunConfig:
         eval_every: Epochs between measurements; 0 measures only at the end.
         metric: What "best" means: ``AP``, or ``PCK``.
         patience: Measurements without a better one before the run stops; 0 never stops early.
-        save_minutes: Minutes between saved states; one is saved at each epoch's end as well.
+        save_minutes: Minutes between saved states; one is saved at an epoch's end as well, unless
+            epochs are so short that it would slow the run.
+        hours: How long the run may take: after each epoch the number of epochs becomes what fits,
+            and the schedule ``cosine`` with it; 0 to do as many as are asked for.
         samples: People drawn at each measurement.
         timeout_s: Seconds after which a silent process is named and the run stops.
     """
@@ -165,6 +168,7 @@ class RunConfig:
     metric: str = "AP"
     patience: int = 0
     save_minutes: float = 5.0
+    hours: float = 0.0
     samples: int = 6
     timeout_s: int = 600
 
@@ -189,6 +193,12 @@ class TrainConfig:
         _check_model(self.model)
         _check_optimizer(self.optimizer)
         _check_run(self.run)
+        if self.run.hours and self.optimizer.schedule != "cosine":
+            raise ConfigError(
+                f"run.hours is {self.run.hours:g}, but the schedule '{self.optimizer.schedule}'"
+                " steps at fixed epochs",
+                hint="--schedule cosine fits any length",
+            )
         _check_data(self.data)
 
     @property
@@ -383,7 +393,7 @@ def _check_run(run: RunConfig) -> None:
             f"run.batch_size is {run.batch_size}, expected 1 or more, 0 for the official batch or"
             " -1 for the largest that fits"
         )
-    _check_not_below_zero("run", run, "eval_every patience samples seed")
+    _check_not_below_zero("run", run, "eval_every patience samples seed hours")
     _check_above_zero("run", run, "save_minutes timeout_s")
 
 

@@ -41,6 +41,9 @@ DIVERGED_HINT = (
     "lower --learning-rate, set optimizer.clip_norm or use --precision fp32; --resume goes back to"
     " the last saved state"
 )
+# Where an epoch is short, a saved state may cost this part of the time; the first fifth of a second
+# is free. What a crash can undo stays below `run.save_minutes`.
+SAVING_SHARE, FREE_SAVING_S = 0.05, 0.2
 # Four photos of hands took some 400 steps to be found again (width 16, 128x96).
 FEW_STEPS = 400
 
@@ -115,7 +118,8 @@ class _Loop:
     place: Place
     stop: StopRequest
     on_event: OnEvent
-    saved: float = field(default_factory=time.monotonic)
+    saved: float
+    saving_s: float = 0.0
     begun: str = field(default_factory=_now)
     missed: Sequence[str] = ()
 
@@ -178,7 +182,7 @@ def train(
             elif team.leads:
                 # Only now: what could keep the new run from starting is behind it.
                 run_folder.clear(place.folder)
-            loop = _Loop(run, data, place, stop, tell)
+            loop = _Loop(run, data, place, stop, tell, time.monotonic())
             _announce(loop)
             return _fit(loop)
     finally:
@@ -263,11 +267,12 @@ def _fit(loop: _Loop) -> TrainResult:
     run, config, progress = loop.run, loop.run.config, loop.run.progress
     run.started = time.monotonic() - progress.seconds
     patience = config.run.patience
-    while progress.epoch < config.optimizer.epochs:
+    while progress.epoch < run.config.optimizer.epochs:
         if patience and progress.since_best >= patience:
             loop.on_event(f"no better measurement in the last {patience}: stopping early")
             break
         last = _train_epoch(loop)
+        _plan_epochs(run)
         _check_weights(run)
         run.team.meet(f"the end of epoch {last.epoch}")
         metrics = _measure(loop)
@@ -285,6 +290,16 @@ def _fit(loop: _Loop) -> TrainResult:
         progress.epoch,
         progress.seconds,
     )
+
+
+def _plan_epochs(run: Run) -> None:
+    """Have a run take the epochs that fit into its time, going by those whose steps are done."""
+    if not run.config.run.hours:
+        return
+    done = run.progress.epoch + 1
+    each = (time.monotonic() - run.started) / done
+    epochs = run.team.share(max(done, int(3600 * run.config.run.hours / each)))
+    run.config = replace(run.config, optimizer=replace(run.config.optimizer, epochs=epochs))
 
 
 def _best_file(loop: _Loop) -> Path:
@@ -465,6 +480,8 @@ def _finish_epoch(loop: _Loop, last: StepReport, metrics: dict[str, float]) -> b
     }
     folder = loop.place.folder
     run_folder.write_metrics(folder, row)
+    if not (metrics or _ends(run) or _worth_saving(loop)):
+        return best
     for path in (folder.last, folder.best) if best else (folder.last,):
         checkpoint.save_model(
             path,
@@ -476,6 +493,18 @@ def _finish_epoch(loop: _Loop, last: StepReport, metrics: dict[str, float]) -> b
         )
     _save(loop)
     return best
+
+
+def _ends(run: Run) -> bool:
+    """Tell whether the last epoch is done, as far as is known."""
+    return run.progress.epoch >= run.config.optimizer.epochs
+
+
+def _worth_saving(loop: _Loop) -> bool:
+    """Tell whether the end of an epoch is worth the time that saving takes."""
+    passed = time.monotonic() - loop.saved
+    costs = loop.saving_s if loop.saving_s > FREE_SAVING_S else 0.0
+    return passed > min(60 * loop.run.config.run.save_minutes, costs / SAVING_SHARE)
 
 
 def _save_or_stop(loop: _Loop) -> None:
@@ -502,8 +531,10 @@ def _say_stopped(loop: _Loop) -> None:
 
 def _save(loop: _Loop) -> None:
     _check_weights(loop.run)
+    begun = time.monotonic()
     run_folder.save_state(loop.place.folder, capture(loop.run))
     loop.saved = time.monotonic()
+    loop.saving_s = loop.saved - begun
 
 
 def _out_of_memory(run: Run, people: int) -> DeviceError:

@@ -245,3 +245,41 @@ def test_cutouts():
     assert np.mean(drawn[:, 0, 2] > 0) == pytest.approx(0.5, abs=0.03)
     assert drawn[drawn[:, 0, 2] > 0][:, :, 2:4].min() >= 0.05
     assert drawn[:, :, 2:4].max() <= 0.2
+
+
+def test_crops_become_coarser_and_stay_in_place():
+    rng = np.random.default_rng(0)
+    crop = rng.integers(0, 256, (64, 48, 3), np.uint8)
+    assert augment.coarsen(crop, 1.0) is crop
+    # A light spot stays where it is, and fine noise goes.
+    dark = np.zeros((64, 48, 3), np.uint8)
+    dark[20:28, 8:16] = 200
+    coarse = augment.coarsen(dark, 0.25).astype(float)[..., 0]
+    rows, columns = np.indices(coarse.shape)
+    assert (coarse * rows).sum() / coarse.sum() == pytest.approx(23.5, abs=0.1)
+    assert (coarse * columns).sum() / coarse.sum() == pytest.approx(11.5, abs=0.1)
+    assert augment.coarsen(crop, 0.25).std() < 0.5 * crop.std()
+    assert augment.coarsen(crop, 0.001).shape == crop.shape
+
+
+def test_so_many_crops_become_coarser_by_so_much():
+    config = AugmentConfig(low_res_prob=0.4, low_res=0.25)
+    detail_N = augment.draw(config, np.random.default_rng(0), 4000).detail_N
+    coarser_N = detail_N[detail_N < 1]
+    assert len(coarser_N) / 4000 == pytest.approx(0.4, abs=0.03)
+    assert coarser_N.min() > 0.25
+    assert np.median(coarser_N) == pytest.approx(0.5, abs=0.03)
+    none = augment.draw(AugmentConfig(), np.random.default_rng(0), 50)
+    assert (none.detail_N == 1).all()
+    with pytest.raises(ConfigError, match="low_res is 0, expected a number above 0"):
+        AugmentConfig(low_res=0)
+
+
+def test_what_was_drawn_before_stays_with_the_coarser_crops():
+    keys = [(0, 3), (1, 4)]
+    before = augment.draw_for(AugmentConfig(), 5, keys)
+    after = augment.draw_for(AugmentConfig(low_res_prob=1.0), 5, keys)
+    assert (after.detail_N < 1).all()
+    for name, value in vars(before).items():
+        if name != "detail_N":
+            np.testing.assert_array_equal(value, getattr(after, name))

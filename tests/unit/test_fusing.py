@@ -8,6 +8,8 @@ from exported_models import INPUT_HW, lively_network
 from hrnet_cli.runtimes import fusing
 from hrnet_cli.runtimes.folding import fold_batch_norms
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture(scope="module")
 def folded():
@@ -27,7 +29,7 @@ def fresh_trial():
 
 
 def skip_where_it_cannot_be():
-    if not fusing.can_fuse(torch.float32):
+    if not fusing.can_fuse(torch.float32, CPU):
         pytest.skip("this PyTorch or processor has no fused convolutions")
 
 
@@ -116,4 +118,27 @@ def test_other_processors_keep_the_plain_layers(folded, monkeypatch, fresh_trial
 
 
 def test_a_precision_without_a_trial_is_not_fused():
-    assert not fusing.can_fuse(torch.float64)
+    assert not fusing.can_fuse(torch.float64, CPU)
+
+
+def test_the_rewritten_network_of_a_gpu_computes_the_same(folded, monkeypatch):
+    monkeypatch.setitem(fusing.FUSED, "cpu", fusing.CudaFusedConv)
+
+    def convolve(x, weight, bias, stride, padding, dilation, groups):
+        return torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups).relu()
+
+    def convolve_and_add(x, weight, shortcut, alpha, bias, *geometry):
+        plain = torch.nn.functional.conv2d(x, weight, bias, *geometry)
+        return (plain + alpha * shortcut).relu()
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", convolve)
+    monkeypatch.setattr(torch, "cudnn_convolution_add_relu", convolve_and_add)
+    monkeypatch.setattr(fusing, "can_fuse", lambda dtype, device: True)
+    fused = fusing.fuse(folded, INPUT_HW)
+    kinds = [type(module) for module in fused.modules()]
+    # Without ReLU after them: the last layer, and some of those that bring scales together.
+    assert kinds.count(fusing.CudaFusedConv) + kinds.count(nn.Conv2d) == 293
+    assert kinds.count(fusing.CudaFusedConv) > 200
+    crops = pixels(2)
+    with torch.inference_mode():
+        torch.testing.assert_close(fused(crops), folded(crops), rtol=1e-4, atol=1e-5)

@@ -265,6 +265,7 @@ RANGES = [
     ("run.seed", -1, "run.seed is -1, expected 0 or more"),
     ("run.eval_every", -1, "run.eval_every is -1, expected 0 or more"),
     ("run.patience", -1, "run.patience is -1, expected 0 or more"),
+    ("run.hours", 2.0, "run.hours is 2, but the schedule 'steps' steps at fixed epochs"),
     ("run.samples", -1, "run.samples is -1, expected 0 or more"),
     ("run.save_minutes", 0.0, "run.save_minutes is 0.0, expected more than 0"),
     ("run.save_minutes", math.nan, "run.save_minutes is nan, expected a finite number"),

@@ -352,6 +352,57 @@ def test_patience_stops_early(spots, tmp_path, monkeypatch):
     assert (result.best, result.epochs, result.best_epoch) == (0, 4, 4)
 
 
+class Clock:
+    """Time that passes in epochs only: each takes as many seconds as asked."""
+
+    def __init__(self, monkeypatch, each):
+        self.now = 0.0
+        train_epoch = training._train_epoch
+
+        def timed(loop):
+            report = train_epoch(loop)
+            self.now += each
+            return report
+
+        monkeypatch.setattr(training, "_train_epoch", timed)
+        monkeypatch.setattr(training, "time", self)
+
+    def monotonic(self):
+        return self.now
+
+
+def test_a_run_does_the_epochs_that_fit_into_its_hours(spots, tmp_path, monkeypatch):
+    Clock(monkeypatch, each=36.0)
+    config = configure(
+        spots, optimizer__epochs=2, optimizer__schedule="cosine", run__hours=0.05, run__eval_every=0
+    )
+    events = []
+    result = run_in(tmp_path / "run", config, on_event=events.append)
+    epochs = [event for event in events if isinstance(event, EpochReport)]
+    assert (result.epochs, len(epochs)) == (5, 5)
+    assert [bool(event.metrics) for event in epochs] == [False] * 4 + [True]
+    assert epochs[-1].last.learning_rate < 0.02 * epochs[0].last.learning_rate
+    # Less than one epoch is one.
+    config = replace(config, run=replace(config.run, hours=0.001))
+    assert run_in(tmp_path / "short", config).epochs == 1
+
+
+def test_states_are_not_saved_so_often_that_they_slow_the_run(spots, tmp_path, monkeypatch):
+    clock = Clock(monkeypatch, each=30.0)
+    saved = []
+
+    def save(folder, state):
+        clock.now += 2.0
+        saved.append(state["progress"]["epoch"])
+
+    monkeypatch.setattr(training.run_folder, "save_state", save)
+    config = configure(spots, optimizer__epochs=7, run__eval_every=0, run__save_minutes=5.0)
+    run_in(tmp_path / "run", config)
+    # Two seconds are a twentieth of forty: every other epoch. The last one is saved before it is
+    # measured, too.
+    assert saved == [1, 3, 5, 6, 7]
+
+
 def test_a_resumed_run_refuses_other_keypoints_and_batches(spots, tmp_path):
     run_in(tmp_path / "run", configure(spots, optimizer__epochs=1))
     with pytest.raises(TrainingError, match="in batches of 4, this run would take 2"):

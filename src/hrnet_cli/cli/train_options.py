@@ -60,6 +60,14 @@ SigmaOption = Annotated[
 EpochsOption = Annotated[
     int | None, typer.Option("--epochs", min=1, help="How often all people are seen.")
 ]
+HoursOption = Annotated[
+    float | None,
+    typer.Option(
+        "--hours",
+        min=0,
+        help="Time of the run: it does as many epochs as fit. Needs --schedule cosine.",
+    ),
+]
 BatchOption = Annotated[
     int | None,
     typer.Option(

@@ -41,12 +41,15 @@ HUE_TURNS = 0.1
 CUTOUTS = 4
 CUTOUT_SIDES = (0.05, 0.2)
 
-# What the columns of uniform and of normal random numbers decide on. New ones go to the end of
-# `uniform`, so that the others stay what they were for a seed.
+# What columns of uniform and of normal random numbers decide on. New ones become `LATE`, columns
+# at the end of the uniform ones that are drawn after all others, so that those stay what they were
+# for a seed.
 UNIFORM = ("half_body", "rotate", "flip", "shift", "cutout")
 NORMAL = ("upper", "scale", "rotation", "shift_x", "shift_y")
+LATE = ("low_res", "low_res_detail")
 _COLORS, _RECTANGLE = 4, 7
-UNIFORM_COLUMNS = len(UNIFORM) + _COLORS + CUTOUTS * _RECTANGLE
+_EARLY_COLUMNS = len(UNIFORM) + _COLORS + CUTOUTS * _RECTANGLE
+UNIFORM_COLUMNS = _EARLY_COLUMNS + len(LATE)
 
 # Luma of RGB (ITU-R BT.601), and the two colour axes that a change of hue turns (YIQ).
 _YIQ_33 = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -74,6 +77,8 @@ class AugmentConfig:
             ``truncated`` (MMPose `RandomBBoxTransform`: normal numbers between -1 and 1 only).
         color: Strength of changes of brightness, contrast, saturation and hue, 0 to 1.
         cutout_prob: Share with some rectangles painted over.
+        low_res_prob: Share that is made coarser, as the crop of a small person is.
+        low_res: Least detail left of it, as a part of the crop's sides.
 
     Raises:
         ConfigError: A value is outside its range.
@@ -90,6 +95,8 @@ class AugmentConfig:
     distribution: str = "clipped"
     color: float = 0.0
     cutout_prob: float = 0.0
+    low_res_prob: float = 0.0
+    low_res: float = 0.25
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -106,6 +113,8 @@ class AugmentConfig:
                 raise ConfigError(
                     f"augment {field.name} is {value}, expected a number from 0 to {highest:g}"
                 )
+        if self.low_res == 0:
+            raise ConfigError("augment low_res is 0, expected a number above 0, up to 1")
 
     @classmethod
     def none(cls) -> "AugmentConfig":
@@ -127,6 +136,7 @@ class Draws:
         color_N4: Change of brightness, contrast, saturation (factors minus one) and hue (turns).
         cutouts_NR7: Rectangles (x, y of the centre, width, height) as parts of the crop, and the
             colour (three parts of 255) that covers them; width 0 for none.
+        detail_N: How much detail is left, as a part of the crop's sides; 1 for all.
     """
 
     half_body_N: Bools
@@ -137,12 +147,15 @@ class Draws:
     shift_N2: Array
     color_N4: Array
     cutouts_NR7: Array
+    detail_N: Array
 
 
 def draw(config: AugmentConfig, rng: np.random.Generator, count: int) -> Draws:
     """Return what one generator draws for ``count`` people."""
-    uniform_NU = rng.random((count, UNIFORM_COLUMNS))
-    return shape_draws(config, uniform_NU, rng.standard_normal((count, len(NORMAL))))
+    early_NU = rng.random((count, _EARLY_COLUMNS))
+    normal_NZ = rng.standard_normal((count, len(NORMAL)))
+    late_NU = rng.random((count, len(LATE)))
+    return shape_draws(config, np.concatenate([early_NU, late_NU], axis=1), normal_NZ)
 
 
 def draw_for(config: AugmentConfig, seed: int, keys_N2: "list[tuple[int, int]]") -> Draws:
@@ -155,8 +168,9 @@ def draw_for(config: AugmentConfig, seed: int, keys_N2: "list[tuple[int, int]]")
     normal_NZ = np.empty((len(keys_N2), len(NORMAL)))
     for row, (epoch, index) in enumerate(keys_N2):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch, index])))
-        rng.random(out=uniform_NU[row])
+        rng.random(out=uniform_NU[row, :_EARLY_COLUMNS])
         rng.standard_normal(out=normal_NZ[row])
+        rng.random(out=uniform_NU[row, _EARLY_COLUMNS:])
     return shape_draws(config, uniform_NU, normal_NZ)
 
 
@@ -165,10 +179,12 @@ def shape_draws(config: AugmentConfig, uniform_NU: Array, normal_NZ: Array) -> D
 
     Args:
         config: Strengths and shares.
-        uniform_NU: Numbers from 0 to 1; the first columns are those of ``UNIFORM``.
+        uniform_NU: Numbers from 0 to 1; the first columns are those of ``UNIFORM``, the last those
+            of ``LATE``.
         normal_NZ: Standard normal numbers; columns as in ``NORMAL``.
     """
     gate = {name: uniform_NU[:, column] for column, name in enumerate(UNIFORM)}
+    gate |= {name: uniform_NU[:, column] for column, name in enumerate(LATE, _EARLY_COLUMNS)}
     normal = {name: normal_NZ[:, column] for column, name in enumerate(NORMAL)}
     rotate_N = gate["rotate"] < config.rotation_prob
     shift_N1 = (gate["shift"] < config.shift_prob)[:, None]
@@ -191,6 +207,10 @@ def shape_draws(config: AugmentConfig, uniform_NU: Array, normal_NZ: Array) -> D
         shift_N2=shift_N2 * shift_N1,
         color_N4=config.color * ranges_4 * color_N4,
         cutouts_NR7=_cutouts(uniform_NU, gate["cutout"] < config.cutout_prob),
+        # Of all scales alike: halving is as common between 1 and 1/2 as between 1/2 and 1/4.
+        detail_N=np.where(
+            gate["low_res"] < config.low_res_prob, config.low_res ** gate["low_res_detail"], 1.0
+        ),
     )
 
 
@@ -205,7 +225,8 @@ def _within_one(normal: Array) -> Array:
 
 
 def _cutouts(uniform_NU: Array, wanted_N: Bools) -> Array:
-    parts_NR7 = uniform_NU[:, -CUTOUTS * _RECTANGLE :].reshape(-1, CUTOUTS, _RECTANGLE).copy()
+    first = len(UNIFORM) + _COLORS
+    parts_NR7 = uniform_NU[:, first:_EARLY_COLUMNS].reshape(-1, CUTOUTS, _RECTANGLE).copy()
     low, high = CUTOUT_SIDES
     parts_NR7[:, :, 2:4] = low + (high - low) * parts_NR7[:, :, 2:4]
     return parts_NR7 * wanted_N[:, None, None]
@@ -346,6 +367,22 @@ def move_keypoints(
         np.where(flip_N1[:, :, None], points_NK2[:, swapped_K], points_NK2),
         np.where(flip_N1, weights_NK[:, swapped_K], weights_NK),
     )
+
+
+def coarsen(crop_HW3: Pixels, detail: float) -> Pixels:
+    """Return a crop that looks as if cut from a photo with fewer pixels.
+
+    Args:
+        crop_HW3: uint8 RGB.
+        detail: Part of the crop's sides that such a photo would have; 1 changes nothing.
+    """
+    if detail >= 1:
+        return crop_HW3
+    height, width = crop_HW3.shape[:2]
+    small_wh = max(1, round(detail * width)), max(1, round(detail * height))
+    small_HW3 = cv2.resize(crop_HW3, small_wh, interpolation=cv2.INTER_AREA)
+    coarse_HW3 = cv2.resize(small_HW3, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(coarse_HW3, np.uint8)
 
 
 def recolor(crop_HW3: Pixels, color_4: Array) -> Pixels:

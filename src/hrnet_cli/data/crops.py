@@ -170,6 +170,7 @@ class CropDataset(Dataset[CropBatch]):
             matrix_23[:, 2] += matrix_23[:, :2] @ region.first_xy
             matrix_23[:, :2] *= region.step
             crop_HW3 = warp_crops(region.pixels_HW3, matrix_23[None], self.frame.input_hw)[0]
+            crop_HW3 = augment.coarsen(crop_HW3, float(draws.detail_N[row]))
             crop_HW3 = augment.recolor(crop_HW3, draws.color_N4[row])
             crops_BHW3[row] = augment.cut_out(crop_HW3, draws.cutouts_NR7[row])
         return crops_BHW3, problems

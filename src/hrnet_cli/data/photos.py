@@ -6,7 +6,10 @@ Shape letters: P photos, N people.
 """
 
 import contextlib
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnet_cli.data.people import Array, LabelledPeople
+from hrnet_cli.device import processors
 from hrnet_cli.errors import InputError
 from hrnet_cli.images import MAX_PIXELS, Pixels, read_image
 
@@ -234,22 +238,32 @@ def cut_photos(
     That is the region, the whole (x, y) photo pixel where it starts, and the photo's (w, h).
     """
     wanted = np.flatnonzero((reach.far_P2 >= reach.near_P2).all(axis=1)).tolist()
-    for done, photo in enumerate(wanted):
-        if on_progress is not None:
-            on_progress(done, len(wanted))
-        try:
-            pixels_HW3 = read_labelled(people, photo)
-        except InputError as error:
-            yield photo, error
-            continue
-        size_wh = (pixels_HW3.shape[1], pixels_HW3.shape[0])
-        near, far = (edges.tolist() for edges in whole_pixels(reach, photo, size_wh))
-        step = int(reach.step_P[photo])
-        part_HW3 = _shrink(pixels_HW3[near[1] : far[1], near[0] : far[0]], step)
-        first_xy = (center_of(near[0], step), center_of(near[1], step))
-        yield photo, (Region(part_HW3, first_xy, step), (near[0], near[1]), size_wh)
+    threads = processors()
+    with ThreadPoolExecutor(threads) as pool:
+        # Decoders leave the other threads alone; a few photos ahead keep all of them busy.
+        waiting: deque[Future[Cut | InputError]] = deque()
+        left = iter(wanted)
+        for done, photo in enumerate(wanted):
+            for ahead in itertools.islice(left, 2 * threads - len(waiting)):
+                waiting.append(pool.submit(_cut_photo, people, reach, ahead))
+            if on_progress is not None:
+                on_progress(done, len(wanted))
+            yield photo, waiting.popleft().result()
     if on_progress is not None:
         on_progress(len(wanted), len(wanted))
+
+
+def _cut_photo(people: LabelledPeople, reach: Reach, photo: int) -> Cut | InputError:
+    try:
+        pixels_HW3 = read_labelled(people, photo)
+    except InputError as error:
+        return error
+    size_wh = (pixels_HW3.shape[1], pixels_HW3.shape[0])
+    near, far = (edges.tolist() for edges in whole_pixels(reach, photo, size_wh))
+    step = int(reach.step_P[photo])
+    part_HW3 = _shrink(pixels_HW3[near[1] : far[1], near[0] : far[0]], step)
+    first_xy = (center_of(near[0], step), center_of(near[1], step))
+    return Region(part_HW3, first_xy, step), (near[0], near[1]), size_wh
 
 
 def whole_pixels(

@@ -1,9 +1,9 @@
-"""Convolutions that add a shortcut and apply ReLU themselves, with weights laid out beforehand.
+"""Convolutions that add a shortcut and apply ReLU themselves.
 
-PyTorch's convolutions on a processor are oneDNN's. As eager layers they bring the weights into
-oneDNN's layout at every call, and a shortcut or ReLU reads and writes all features once more. The
-operations that `torch.compile` emits do neither, and need no compiler; they belong to PyTorch's
-inside, so they are tried on numbers before they are used.
+As eager layers, a bias, a shortcut and a ReLU each read and write all features once more, and on a
+processor the weights are brought into oneDNN's layout at every call. PyTorch has operations that do
+neither, of oneDNN and of cuDNN, and that need no compiler; they belong to its inside, so they are
+tried on numbers before they are used.
 
 Shape letters: B crops, C channels, H W height and width.
 """
@@ -11,6 +11,7 @@ Shape letters: B crops, C channels, H W height and width.
 import functools
 import operator
 import platform
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -18,22 +19,26 @@ from torch.nn import functional
 
 from hrnet_cli.models.hrnet import HRNet
 
-# Of a sum of 36 products near 1, in units of its largest value: float32 rounds to 6e-8 of them.
-TRIAL_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
+# Of a sum of 72 products near 1, in units of its largest value: float32 rounds to 6e-8 of them.
+TRIAL_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 
 
 def fuse(network: nn.Module, input_hw: tuple[int, int]) -> nn.Module:
     """Return a network that computes the same with fewer passes over memory.
 
     Args:
-        network: An `HRNet` on the processor with its batch norms folded; it stays as it is.
+        network: An `HRNet` on a processor or CUDA device with its batch norms folded; it stays as
+            it is.
         input_hw: Crop (height, width), for which the weights are laid out.
 
     Returns:
         A module of the same function, or the network itself where it is another one, or where
-        this PyTorch or processor has no such operations.
+        this PyTorch or device has no such operations.
     """
-    if not isinstance(network, HRNet) or not can_fuse(network.conv1.weight.dtype):
+    if not isinstance(network, HRNet):
+        return network
+    weight = network.conv1.weight
+    if not can_fuse(weight.dtype, weight.device):
         return network
     traced = fx.symbolic_trace(_Heatmaps(network))
     layers: dict[str, nn.Module] = dict(traced.named_modules())
@@ -44,57 +49,70 @@ def fuse(network: nn.Module, input_hw: tuple[int, int]) -> nn.Module:
     for node in list(traced.graph.nodes):
         layer = layers.get(str(node.target))
         if isinstance(layer, nn.Conv2d):
-            _fuse_layer(traced, layers, node, layer)
+            _fuse_layer(traced, layers, node, layer, FUSED[weight.device.type])
     traced.recompile()
     traced.delete_all_unused_submodules()
     # One crop now, so that the layout, and with it the last bits of a result, does not depend on
     # which batch comes first.
     with torch.inference_mode():
-        pixels_BHW3 = torch.zeros(1, *input_hw, 3, dtype=network.conv1.weight.dtype)
+        pixels_BHW3 = torch.zeros(1, *input_hw, 3, dtype=weight.dtype, device=weight.device)
         traced(pixels_BHW3.permute(0, 3, 1, 2))
     return traced
 
 
 @functools.cache
-def can_fuse(dtype: torch.dtype) -> bool:
-    """Tell whether `FusedConv` works here and gives what PyTorch's documented functions give."""
-    # Elsewhere oneDNN has other convolutions, whose speed was not measured.
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+def can_fuse(dtype: torch.dtype, device: torch.device) -> bool:
+    """Tell whether fused convolutions give what PyTorch's documented functions give on a device."""
+    if dtype not in TRIAL_TOLERANCES or not _has_library(device.type):
         return False
-    if dtype not in TRIAL_TOLERANCES or not torch.backends.mkldnn.is_available():
-        return False
+    kind = FUSED[device.type]
     with torch.inference_mode():
-        layer = nn.Conv2d(4, 8, 3, padding=1, dtype=dtype).to(memory_format=torch.channels_last)
+        # Eight channels: cuDNN's half-precision kernels want multiples of that.
+        layer = nn.Conv2d(8, 8, 3, padding=1, dtype=dtype, device=device)
+        layer = layer.to(memory_format=torch.channels_last)
         weight = torch.linspace(-1, 1, layer.weight.numel()).reshape(layer.weight.shape)
         layer.weight.copy_(weight)
-        features = torch.linspace(0, 1, 2 * 4 * 6 * 5).reshape(2, 4, 6, 5).to(dtype)
+        features = torch.linspace(0, 1, 2 * 8 * 6 * 5).reshape(2, 8, 6, 5).to(device, dtype)
         features = features.contiguous(memory_format=torch.channels_last)
         plain = functional.conv2d(features, layer.weight, layer.bias, padding=1)
-        shortcut = torch.linspace(2, -2, plain.numel()).reshape(plain.shape).to(dtype)
+        shortcut = torch.linspace(2, -2, plain.numel()).reshape(plain.shape).to(device, dtype)
         shortcut = shortcut.contiguous(memory_format=torch.channels_last)
         try:
             pairs = [
-                (FusedConv(layer, relu=False)(features), plain),
-                (FusedConv(layer, relu=True)(features), plain.relu()),
-                (FusedConv(layer, relu=False)(features, shortcut), plain + shortcut),
-                (FusedConv(layer, relu=True)(features, shortcut), (plain + shortcut).relu()),
+                (kind(layer, relu=True)(features), plain.relu()),
+                (kind(layer, relu=True)(features, shortcut), (plain + shortcut).relu()),
             ]
-        # An operation that is not there, has other arguments, or refuses this processor.
+            if not kind.only_with_relu:
+                pairs += [
+                    (kind(layer, relu=False)(features), plain),
+                    (kind(layer, relu=False)(features, shortcut), plain + shortcut),
+                ]
+        # An operation that is not there, has other arguments, or refuses this device.
         except (AttributeError, NotImplementedError, RuntimeError, TypeError):
             return False
         largest = plain.abs().max()
         tolerance = TRIAL_TOLERANCES[dtype]
-        return all((got - wanted).abs().max() <= tolerance * largest for got, wanted in pairs)
+        return all(bool((got - wanted).abs().max() <= tolerance * largest) for got, wanted in pairs)
+
+
+def _has_library(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.backends.cudnn.is_available()
+    # Elsewhere oneDNN has other convolutions, whose speed was not measured.
+    common = platform.machine().lower() in ("x86_64", "amd64")
+    return kind == "cpu" and common and torch.backends.mkldnn.is_available()
 
 
 class FusedConv(nn.Module):
-    """A convolution, then the sum with a shortcut where one is given, then ReLU where wanted.
+    """On a processor: a convolution, the sum with a shortcut if given, and ReLU where wanted.
 
     Args:
         layer: A convolution with a bias. Its weights are taken over at the first call, whose
             size decides their layout; other sizes are computed right, too.
         relu: Whether negative results become 0.
     """
+
+    only_with_relu = False
 
     def __init__(self, layer: nn.Conv2d, relu: bool) -> None:
         super().__init__()
@@ -131,6 +149,37 @@ class FusedConv(nn.Module):
         self.layer = None
 
 
+class CudaFusedConv(nn.Module):
+    """On a CUDA device: a convolution, the sum with a shortcut if given, and ReLU.
+
+    Args:
+        layer: A convolution with a bias.
+        relu: True: cuDNN has no such operation without ReLU.
+    """
+
+    only_with_relu = True
+
+    def __init__(self, layer: nn.Conv2d, relu: bool) -> None:
+        super().__init__()
+        assert relu, "cuDNN has no such operation without ReLU"
+        self.weight, self.bias = layer.weight, layer.bias
+        sides = [list(layer.stride), list(layer.padding), list(layer.dilation)]
+        self.geometry: Any = (*sides, layer.groups)
+
+    def forward(
+        self, x_BCHW: torch.Tensor, shortcut_BCHW: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return features (B, C, H, W) of the convolution's size."""
+        if shortcut_BCHW is None:
+            return torch.cudnn_convolution_relu(x_BCHW, self.weight, self.bias, *self.geometry)
+        return torch.cudnn_convolution_add_relu(
+            x_BCHW, self.weight, shortcut_BCHW, 1.0, self.bias, *self.geometry
+        )
+
+
+FUSED: dict[str, type[FusedConv] | type[CudaFusedConv]] = {"cpu": FusedConv, "cuda": CudaFusedConv}
+
+
 class _Heatmaps(nn.Module):
     """A network without its look at the size, which cannot be traced."""
 
@@ -143,9 +192,13 @@ class _Heatmaps(nn.Module):
 
 
 def _fuse_layer(
-    traced: fx.GraphModule, layers: dict[str, nn.Module], node: fx.Node, layer: nn.Conv2d
+    traced: fx.GraphModule,
+    layers: dict[str, nn.Module],
+    node: fx.Node,
+    layer: nn.Conv2d,
+    kind: type[FusedConv] | type[CudaFusedConv],
 ) -> None:
-    """Put a `FusedConv` in place of a convolution, the sum after it and the ReLU after that."""
+    """Put a fused one in place of a convolution, the sum after it and the ReLU after that."""
     chain, inputs = [node], [node.args[0]]
     user = _only_user(node)
     if user is not None and user.target is operator.add:
@@ -155,8 +208,10 @@ def _fuse_layer(
     relu = user is not None and isinstance(layers.get(str(user.target)), nn.ReLU)
     if user is not None and relu:
         chain.append(user)
+    if kind.only_with_relu and not relu:
+        return
     name = f"{str(node.target).replace('.', '_')}_fused"
-    traced.add_submodule(name, FusedConv(layer, relu))
+    traced.add_submodule(name, kind(layer, relu))
     with traced.graph.inserting_after(chain[-1]):
         fused = traced.graph.call_module(name, tuple(inputs))
     chain[-1].replace_all_uses_with(fused)

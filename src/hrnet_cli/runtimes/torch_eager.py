@@ -13,6 +13,7 @@ from hrnet_cli.config import ModelSpec
 from hrnet_cli.pixels import normalise
 from hrnet_cli.runtimes import TOLERANCES, RuntimeSettings
 from hrnet_cli.runtimes.crops import check_crops, no_heatmaps
+from hrnet_cli.runtimes.cuda_graphs import CudaGraphs
 from hrnet_cli.runtimes.folding import fold_batch_norms
 from hrnet_cli.runtimes.fusing import fuse
 from hrnet_cli.runtimes.torch_people import out_of_memory, people_finder
@@ -72,12 +73,13 @@ class TorchEager:
 def open_folded(network: nn.Module, spec: ModelSpec, settings: RuntimeSettings) -> TorchEager:
     """Return a network at work with its batch norms folded; the network itself stays as it is.
 
-    On a processor its sums and ReLUs are folded in, too; see `fusing`.
+    Its sums and ReLUs are folded in, too (`fusing`), and a CUDA device plays back the steps it did
+    before (`cuda_graphs`).
     """
     use_threads(settings.threads)
-    prepared = prepare(network, settings)
-    if settings.device == "cpu":
-        prepared = fuse(prepared, spec.input_hw)
+    prepared = fuse(prepare(network, settings), spec.input_hw)
+    if settings.device.startswith("cuda"):
+        prepared = CudaGraphs(prepared)
     return TorchEager(prepared, spec, settings.device, settings.precision)
 
 
