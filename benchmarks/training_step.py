@@ -35,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--input", default="256x192", metavar="HxW")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2)
@@ -42,7 +43,9 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    crops = random_crops(arguments.batch)
+    height, width = map(int, arguments.input.split("x"))
+    arguments.input_hw = (height, width)
+    crops = random_crops(arguments.batch, arguments.input_hw)
     run = our_run(arguments)
     ways: dict[str, Callable[[], torch.Tensor]] = {
         "official": official_step(crops, arguments.width, arguments.device),
@@ -63,11 +66,11 @@ def main() -> None:
     report(arguments, run, times)
 
 
-def random_crops(batch: int) -> CropBatch:
+def random_crops(batch: int, input_hw: tuple[int, int]) -> CropBatch:
     """Return noise with keypoints somewhere."""
     rng = np.random.default_rng(0)
-    crops = torch.from_numpy(rng.integers(0, 256, (batch, 256, 192, 3), dtype=np.uint8))
-    points = torch.from_numpy(rng.uniform(0, 190, (batch, KEYPOINTS, 2)).astype(np.float32))
+    crops = torch.from_numpy(rng.integers(0, 256, (batch, *input_hw, 3), dtype=np.uint8))
+    points = torch.from_numpy(rng.uniform(0, input_hw[1], (batch, KEYPOINTS, 2)).astype(np.float32))
     return CropBatch(crops, points, torch.ones(batch, KEYPOINTS), torch.arange(batch))
 
 
@@ -77,15 +80,16 @@ def our_run(arguments: argparse.Namespace) -> Run:
         "official",
         {
             "model.width": arguments.width,
+            "model.input_hw": arguments.input_hw,
             "run.precision": arguments.precision,
             "run.compile": arguments.compile,
             "run.batch_size": arguments.batch,
         },
     )
     schema = load_schema("coco17")
-    spec = ModelSpec("benchmark", arguments.width, (256, 192), "msra", schema)
+    spec = ModelSpec("benchmark", arguments.width, arguments.input_hw, "msra", schema)
     network = MODELS["hrnet"](arguments.width, KEYPOINTS)
-    data = CropDataset(nobody(), CropFrame((256, 192), "msra"), AugmentConfig(), seed=0)
+    data = CropDataset(nobody(), CropFrame(arguments.input_hw, "msra"), AugmentConfig(), seed=0)
     run = build_run(config, spec, data, network, Team(), arguments.device)
     run.set_training()
     return run
@@ -108,7 +112,8 @@ def official_step(crops: CropBatch, width: int, device: str) -> Callable[[], tor
     network = MODELS["hrnet"](width, KEYPOINTS).to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     pixels = crops.crops_BHW3.permute(0, 3, 1, 2).contiguous().float() / 255
-    targets = torch.rand(len(crops), KEYPOINTS, 64, 48)
+    height, width_px = pixels.shape[2:]
+    targets = torch.rand(len(crops), KEYPOINTS, height // 4, width_px // 4)
     weights = torch.ones(len(crops), KEYPOINTS, 1)
     square = nn.MSELoss()
 
@@ -160,7 +165,9 @@ def finish(device: str) -> None:
 
 def report(arguments: argparse.Namespace, run: Run, times: dict[str, list[float]]) -> None:
     """Print people a second and their ratio."""
-    print(f"W{arguments.width} 256x192, batch {arguments.batch}, {hardware(arguments.device)}")
+    print(
+        f"W{arguments.width} {arguments.input}, batch {arguments.batch}, {hardware(arguments.device)}"
+    )
     print(f"torch {versions()['torch']}, {arguments.rounds} rounds of {arguments.steps} steps\n")
     base = statistics.median(times["official"])
     print("| way | people/s | best | ratio |\n|---|---|---|---|")

@@ -46,14 +46,27 @@ def refuse(source: str, error: InputError) -> None:
     raise AssertionError(f"{source}: {error.message}")
 
 
-def detect(
-    frames, estimator, *, detector=None, on_problem=refuse, clock=None
-) -> list[tuple[Frame, Poses]]:
-    detector = detector or CountedPeople()
-    return list(detect_poses(frames, detector, estimator, on_problem=on_problem, clock=clock))
+@pytest.fixture(params=[False, True], ids=["in turn", "apart"])
+def detect(request):
+    """Run the pipeline, with detection in turn and in a thread of its own."""
+
+    def run(
+        frames, estimator, *, detector=None, on_problem=refuse, clock=None
+    ) -> list[tuple[Frame, Poses]]:
+        found = detect_poses(
+            frames,
+            detector or CountedPeople(),
+            estimator,
+            on_problem=on_problem,
+            clock=clock,
+            apart=request.param,
+        )
+        return list(found)
+
+    return run
 
 
-def test_every_frame_gives_one_result_in_order(estimator):
+def test_every_frame_gives_one_result_in_order(estimator, detect):
     people = [2, 0, 1, 0, 3]
     frames = [make_frame(f"{count}.png", width=80, height=60) for count in people]
     found = detect(frames, estimator)
@@ -61,7 +74,7 @@ def test_every_frame_gives_one_result_in_order(estimator):
     assert [len(poses) for _, poses in found] == people
 
 
-def test_the_keypoints_are_those_of_their_own_frame(estimator):
+def test_the_keypoints_are_those_of_their_own_frame(estimator, detect):
     spots = [(20 + 2 * number, 20 + number) for number in range(20)]
     frames = [Frame(photo_with_spots((80, 60), spot), "1.png") for spot in spots]
     for spot, (_, poses) in zip(spots, detect(frames, estimator), strict=True):
@@ -69,19 +82,19 @@ def test_the_keypoints_are_those_of_their_own_frame(estimator):
         assert np.abs(poses.keypoints_NK2 - spot).max() < 0.3
 
 
-def test_frames_of_other_sizes_share_batches(estimator):
+def test_frames_of_other_sizes_share_batches(estimator, detect):
     frames = [make_frame("3.png", width=70 + 10 * i, height=60) for i in range(4)]
     detect(frames, estimator)
     assert estimator.runtime.batches == [8, 4]
 
 
-def test_nobody_anywhere_never_calls_the_network(estimator):
+def test_nobody_anywhere_never_calls_the_network(estimator, detect):
     found = detect([make_frame("0.png")] * 3, estimator)
     assert [len(poses) for _, poses in found] == [0, 0, 0]
     assert estimator.runtime.batches == []
 
 
-def test_no_frames_give_no_results(estimator):
+def test_no_frames_give_no_results(estimator, detect):
     assert detect([], estimator) == []
 
 
@@ -104,7 +117,7 @@ def test_frames_are_taken_in_bounded_chunks(estimator, monkeypatch, pixels, chun
     assert sum(detector.calls) == 35
 
 
-def test_a_frame_whose_boxes_cannot_be_used_is_reported_alone(estimator):
+def test_a_frame_whose_boxes_cannot_be_used_is_reported_alone(estimator, detect):
     problems: list[tuple[str, str]] = []
     sources = ["1.png", "bad.png", "2.png", "bad2.png", "0.png"]
     found = detect(
@@ -120,7 +133,7 @@ def test_a_frame_whose_boxes_cannot_be_used_is_reported_alone(estimator):
     ]
 
 
-def test_raising_at_a_problem_stops(estimator):
+def test_raising_at_a_problem_stops(estimator, detect):
     def stop(_source: str, error: InputError) -> None:
         raise error
 
@@ -128,12 +141,12 @@ def test_raising_at_a_problem_stops(estimator):
         detect([make_frame("bad.png")], estimator, on_problem=stop)
 
 
-def test_a_detector_that_loses_a_frame_is_a_bug_and_stops(estimator):
+def test_a_detector_that_loses_a_frame_is_a_bug_and_stops(estimator, detect):
     with pytest.raises(ValueError, match="shorter"):
         detect([make_frame("1.png")] * 2, estimator, detector=lambda frames: [Boxes.empty()])
 
 
-def test_the_clock_knows_the_stages(estimator):
+def test_the_clock_knows_the_stages(estimator, detect):
     clock = StageClock()
     detect([make_frame("1.png")], estimator, clock=clock)
     assert list(clock.seconds) == ["read", "detect"]

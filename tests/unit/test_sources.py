@@ -13,7 +13,7 @@ from PIL import Image
 from hrnet_cli.errors import ExitCode, InputError
 from hrnet_cli.images import write_image
 from hrnet_cli.sources import photos as photos_module
-from hrnet_cli.sources.photos import READ_AHEAD, read_frames
+from hrnet_cli.sources.photos import read_frames
 from hrnet_cli.sources.plan import Photo, SourcePlan, plan_sources
 from hrnet_cli.structures import Frame
 
@@ -406,7 +406,9 @@ def test_frames_come_in_order_also_when_the_first_is_slow(monkeypatch):
     assert (frames[3].index, frames[3].time_s, frames[3].orientation) == (0, None, 1)
 
 
-def test_only_a_few_photos_are_decoded_ahead():
+@pytest.mark.parametrize(("processors", "most"), [(1, 4), (8, 8), (128, 16)])
+def test_only_a_few_photos_are_decoded_ahead(monkeypatch, processors, most):
+    monkeypatch.setattr(photos_module, "processors", lambda: processors)
     asked = 0
 
     def photos() -> Iterator[Photo]:
@@ -415,11 +417,11 @@ def test_only_a_few_photos_are_decoded_ahead():
             asked += 1
             yield photo
 
-    made = make_photos(12)
+    made = make_photos(20)
     frames = read_frames(photos(), on_problem=lambda *_: None)
-    for taken in range(1, 13):
+    for taken in range(1, 21):
         next(frames)
-        assert asked <= taken - 1 + READ_AHEAD
+        assert asked == min(20, taken - 1 + most)
     assert next(frames, None) is None
 
 

@@ -226,8 +226,9 @@ def _detect_photos(
             for frame, poses in kept.records if opened.lacks_kept else ():
                 opened.sink.write(frame, poses)
         kept.begin()
+        apart = pick_device(options.device) != "cpu"
         for frame, poses in detect_poses(
-            frames, detector, estimator, on_problem=on_problem, clock=clock
+            frames, detector, estimator, on_problem=on_problem, clock=clock, apart=apart
         ):
             with clock.stage("draw and write"):
                 for sink in sinks:

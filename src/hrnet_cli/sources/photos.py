@@ -4,14 +4,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from hrnet_cli.device import processors
 from hrnet_cli.errors import InputError
 from hrnet_cli.images import MAX_PIXELS, Pixels, read_image
 from hrnet_cli.sources.plan import Photo
 from hrnet_cli.structures import Frame
 
-# Photos decoded ahead of the network: enough to keep it busy, few enough to bound the memory.
-READ_AHEAD = 4
-READ_THREADS = 2
+# Photos are decoded ahead of the network: by enough threads to keep a GPU busy, by few enough to
+# leave a small processor to the network and to bound the memory.
+LEAST_THREADS, MOST_THREADS = 2, 8
+AHEAD_OF_A_THREAD = 2
 
 
 def read_frames(
@@ -28,11 +30,12 @@ def read_frames(
         on_problem: Called with the source and the error of a photo that cannot be read; the
             others go on. Raise in it to stop.
     """
+    count = min(MOST_THREADS, max(LEAST_THREADS, processors() // 2))
     photo_iterator = iter(photos)
     ahead: deque[tuple[Photo, Future[tuple[Pixels, int]]]] = deque()
-    with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read") as threads:
+    with ThreadPoolExecutor(count, thread_name_prefix="read") as threads:
         while True:
-            while len(ahead) < READ_AHEAD and (photo := next(photo_iterator, None)):
+            while len(ahead) < AHEAD_OF_A_THREAD * count and (photo := next(photo_iterator, None)):
                 ahead.append((photo, threads.submit(read_image, photo.path, max_pixels)))
             if not ahead:
                 return
