@@ -4,17 +4,46 @@ A chain of generators becomes a pipeline by wrapping each in `Ahead`: order is k
 bounded by the depths of the queues, and an error in any stage comes out at the end of the chain.
 """
 
+import itertools
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # How often a waiting stage looks whether it should stop.
 _LOOK_S = 0.1
 _END = object()
+
+
+def work_ahead(
+    function: Callable[[T], R], items: Iterable[T], threads: int, name: str
+) -> "Iterator[tuple[T, Future[R]]]":
+    """Yield items in their order, each with what threads make of it, up to two a thread ahead.
+
+    Args:
+        function: Called with each item, by several threads at once.
+        items: Taken in this thread, as they are needed.
+        threads: How many.
+        name: Of the threads, for debuggers.
+    """
+    left = iter(items)
+    ahead: deque[tuple[T, Future[R]]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    try:
+        while True:
+            for item in itertools.islice(left, 2 * threads - len(ahead)):
+                ahead.append((item, pool.submit(function, item)))
+            if not ahead:
+                return
+            yield ahead.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class Ahead(Generic[T]):

@@ -6,10 +6,8 @@ Shape letters: P photos, N people.
 """
 
 import contextlib
-import itertools
-from collections import deque
+import functools
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrnet_cli.ahead import work_ahead
 from hrnet_cli.data.people import Array, LabelledPeople
 from hrnet_cli.device import processors
 from hrnet_cli.errors import InputError
@@ -238,17 +237,11 @@ def cut_photos(
     That is the region, the whole (x, y) photo pixel where it starts, and the photo's (w, h).
     """
     wanted = np.flatnonzero((reach.far_P2 >= reach.near_P2).all(axis=1)).tolist()
-    threads = processors()
-    with ThreadPoolExecutor(threads) as pool:
-        # Decoders leave the other threads alone; a few photos ahead keep all of them busy.
-        waiting: deque[Future[Cut | InputError]] = deque()
-        left = iter(wanted)
-        for done, photo in enumerate(wanted):
-            for ahead in itertools.islice(left, 2 * threads - len(waiting)):
-                waiting.append(pool.submit(_cut_photo, people, reach, ahead))
-            if on_progress is not None:
-                on_progress(done, len(wanted))
-            yield photo, waiting.popleft().result()
+    cuts = work_ahead(functools.partial(_cut_photo, people, reach), wanted, processors(), "cut")
+    for done, (photo, cut) in enumerate(cuts):
+        if on_progress is not None:
+            on_progress(done, len(wanted))
+        yield photo, cut.result()
     if on_progress is not None:
         on_progress(len(wanted), len(wanted))
 

@@ -1,19 +1,22 @@
 """Photos as frames, decoded ahead of the network."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
+from hrnet_cli.ahead import work_ahead
 from hrnet_cli.device import processors
 from hrnet_cli.errors import InputError
 from hrnet_cli.images import MAX_PIXELS, Pixels, read_image
 from hrnet_cli.sources.plan import Photo
 from hrnet_cli.structures import Frame
 
-# Photos are decoded ahead of the network: by enough threads to keep a GPU busy, by few enough to
-# leave a small processor to the network and to bound the memory.
+# Enough threads to keep a GPU busy, and few enough to leave a small processor to the network and to
+# bound the memory.
 LEAST_THREADS, MOST_THREADS = 2, 8
-AHEAD_OF_A_THREAD = 2
+
+
+def reading_threads() -> int:
+    """Return how many threads decode pictures ahead of the network."""
+    return min(MOST_THREADS, max(LEAST_THREADS, processors() // 2))
 
 
 def read_frames(
@@ -30,19 +33,14 @@ def read_frames(
         on_problem: Called with the source and the error of a photo that cannot be read; the
             others go on. Raise in it to stop.
     """
-    count = min(MOST_THREADS, max(LEAST_THREADS, processors() // 2))
-    photo_iterator = iter(photos)
-    ahead: deque[tuple[Photo, Future[tuple[Pixels, int]]]] = deque()
-    with ThreadPoolExecutor(count, thread_name_prefix="read") as threads:
-        while True:
-            while len(ahead) < AHEAD_OF_A_THREAD * count and (photo := next(photo_iterator, None)):
-                ahead.append((photo, threads.submit(read_image, photo.path, max_pixels)))
-            if not ahead:
-                return
-            photo, future = ahead.popleft()
-            try:
-                image_HW3, orientation = future.result()
-            except InputError as error:
-                on_problem(photo.source, error)
-                continue
-            yield Frame(image_HW3, photo.source, photo.name, orientation=orientation)
+
+    def read(photo: Photo) -> tuple[Pixels, int]:
+        return read_image(photo.path, max_pixels)
+
+    for photo, future in work_ahead(read, photos, reading_threads(), "read"):
+        try:
+            image_HW3, orientation = future.result()
+        except InputError as error:
+            on_problem(photo.source, error)
+            continue
+        yield Frame(image_HW3, photo.source, photo.name, orientation=orientation)

@@ -6,17 +6,17 @@ stay as they would be with it.
 """
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from fractions import Fraction
 
+from hrnet_cli.ahead import work_ahead
 from hrnet_cli.errors import InputError
 from hrnet_cli.images import MAX_PIXELS, Pixels, read_image
 from hrnet_cli.sources import Damage, Span, VideoInfo
 from hrnet_cli.sources.decoding import Choice, Picker, fit_into
-from hrnet_cli.sources.photos import READ_AHEAD, READ_THREADS
+from hrnet_cli.sources.photos import reading_threads
 from hrnet_cli.sources.plan import Photo
 from hrnet_cli.structures import Frame
 
@@ -114,16 +114,13 @@ class SequenceSource:
     def _read_ahead(
         self, wanted: Sequence[int]
     ) -> Iterator[tuple[int, "Future[tuple[Pixels, int]]"]]:
-        waiting = iter(wanted)
-        ahead: deque[tuple[int, Future[tuple[Pixels, int]]]] = deque()
-        with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read") as threads:
-            while not self._closed.is_set():
-                while len(ahead) < READ_AHEAD and (index := next(waiting, None)) is not None:
-                    path = self._photos[index].path
-                    ahead.append((index, threads.submit(read_image, path, self._max_pixels)))
-                if not ahead:
-                    return
-                yield ahead.popleft()
+        def read(index: int) -> tuple[Pixels, int]:
+            return read_image(self._photos[index].path, self._max_pixels)
+
+        for item in work_ahead(read, wanted, reading_threads(), "read"):
+            if self._closed.is_set():
+                return
+            yield item
 
 
 def open_sequence(
