@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from fakes import make_spec
 from hrnet_cli import geometry, load_model, read_image
-from hrnet_cli.runtimes import torch_people
+from hrnet_cli.models.hrnet import HRNet
+from hrnet_cli.runtimes import RuntimeSettings, fusing, torch_people
+from hrnet_cli.runtimes.torch_eager import TorchEager, open_folded, prepare
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -38,3 +41,27 @@ def test_photos_on_cuda_give_the_crops_and_poses_of_the_processor(request):
     seen = parts.scores_NK > 0.3
     assert seen.sum() > 5
     np.testing.assert_allclose(whole.keypoints_NK2[seen], parts.keypoints_NK2[seen], atol=2)
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 5e-2), ("fp16", 1e-2)]
+)
+def test_fused_and_recorded_networks_compute_the_same(precision, tolerance):
+    torch.manual_seed(0)
+    network = HRNet(16, 17).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.xavier_uniform_(module.weight)
+    spec = make_spec()
+    settings = RuntimeSettings(device="cuda", precision=precision)
+    plain = TorchEager(prepare(network, settings), spec, "cuda", precision)
+    runtime = open_folded(network, spec, settings)
+    kinds = [type(module) for module in runtime.network.modules()]
+    assert kinds.count(fusing.CudaFusedConv) > 200
+    crops = np.random.default_rng(0).integers(0, 256, (5, 128, 96, 3), np.uint8)
+    wanted = plain(crops)
+    largest = np.abs(wanted).max()
+    for _ in range(3):  # as it comes, recorded, played back
+        assert np.abs(runtime(crops) - wanted).max() <= tolerance * largest
+        assert np.abs(runtime(crops[::-1]) - wanted[::-1]).max() <= tolerance * largest
+    assert runtime.network._recordings[6] is not None

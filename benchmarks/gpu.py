@@ -6,7 +6,7 @@ crops on the device and ends with the peaks of the heatmaps and the squares arou
 take turns, at several batches; the best batch of each counts. The peak is a bf16 matrix product of
 8192 rows and columns in the same run.
 
-Run: python benchmarks/cuda.py [--rounds 3] [--compiled] [--models w32 w48]
+Run: python benchmarks/gpu.py [--rounds 3] [--compiled] [--models w32 w48]
 """
 
 import argparse
