@@ -6,7 +6,7 @@ crops on the device and ends with the peaks of the heatmaps and the squares arou
 take turns, at several batches; the best batch of each counts. The peak is a bf16 matrix product of
 8192 rows and columns in the same run.
 
-Run: python benchmarks/gpu.py [--rounds 3] [--compiled] [--models w32 w48]
+Run: python benchmarks/gpu.py [--rounds 3] [--compiled] [--models w32 w48] [--batches 8 256]
 """
 
 import argparse
@@ -29,7 +29,6 @@ from hrnet_cli.runtimes.torch_people import Network, find_keypoints
 from hrnet_cli.schema import load_schema
 
 MODELS = {"w32": (32, (256, 192)), "w48": (48, (384, 288))}
-BATCHES = (8, 64, 128, 256)
 # What is timed lasts about so long, after a warm-up that records graphs and picks kernels.
 SECONDS, WARM_UPS = 0.15, 4
 PEAK_SIDE = 8192
@@ -43,6 +42,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--models", nargs="+", choices=sorted(MODELS), default=sorted(MODELS))
+    parser.add_argument("--batches", nargs="+", type=int, default=[8, 64, 128, 256])
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16", "fp16"])
     parser.add_argument("--compiled", action="store_true")
     arguments = parser.parse_args()
     device = arguments.device
@@ -53,11 +54,12 @@ def main() -> None:
     for name in arguments.models:
         width, input_hw = MODELS[name]
         spec = ModelSpec(name, width, input_hw, "msra", load_schema("coco17"))
-        measure(spec, device, arguments.rounds, peak, compiled=arguments.compiled)
+        measure(spec, arguments, peak)
 
 
-def measure(spec: ModelSpec, device: str, rounds: int, peak: float, *, compiled: bool) -> None:
+def measure(spec: ModelSpec, arguments: argparse.Namespace, peak: float) -> None:
     """Time all ways of one network and print them."""
+    device: str = arguments.device
     torch.manual_seed(0)
     network = HRNet(spec.width, len(spec.schema)).eval().requires_grad_(False)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -65,8 +67,8 @@ def measure(spec: ModelSpec, device: str, rounds: int, peak: float, *, compiled:
     work = counter.get_total_flops()
     times: dict[tuple[str, int], list[float]] = {}
     tasks: dict[tuple[str, int], Task] = {}
-    networks = open_networks(network, spec, device, compiled=compiled)
-    for batch in BATCHES:
+    networks = open_networks(network, spec, arguments)
+    for batch in arguments.batches:
         generator = np.random.default_rng(batch)
         crops = torch.from_numpy(generator.integers(0, 256, (batch, *spec.input_hw, 3), np.uint8))
         for way, (one, dtype) in networks.items():
@@ -79,7 +81,7 @@ def measure(spec: ModelSpec, device: str, rounds: int, peak: float, *, compiled:
             except torch.OutOfMemoryError:
                 continue
             tasks[way, batch] = task
-    for _ in range(rounds):
+    for _ in range(arguments.rounds):
         for key, task in tasks.items():
             times.setdefault(key, []).append(milliseconds(task))
     medians = {key: statistics.median(values) for key, values in times.items()}
@@ -89,7 +91,7 @@ def measure(spec: ModelSpec, device: str, rounds: int, peak: float, *, compiled:
     print("|---|---|---|---|---|---|")
     for way in dict.fromkeys(way for way, _ in medians):
         speed, batch = max((b / ms * 1000, b) for (w, b), ms in medians.items() if w == way)
-        few = medians.get((way, BATCHES[0]), float("nan"))
+        few = medians.get((way, 8), float("nan"))
         share = speed * work / peak
         row = (way, batch, f"{speed:,.0f}", f"{speed / base / 1000:.2f}", f"{share:.1%}")
         print(f"| {' | '.join(map(str, row))} | {few:.2f} |")
@@ -97,21 +99,22 @@ def measure(spec: ModelSpec, device: str, rounds: int, peak: float, *, compiled:
 
 
 def open_networks(
-    network: HRNet, spec: ModelSpec, device: str, *, compiled: bool
+    network: HRNet, spec: ModelSpec, arguments: argparse.Namespace
 ) -> dict[str, tuple[Network, torch.dtype]]:
     """Return the networks to time and their arithmetic, by name."""
+    device: str = arguments.device
     networks: dict[str, tuple[Network, torch.dtype]] = {}
     for precision in ("fp32", "bf16"):
         copy = HRNet(spec.width, len(spec.schema)).eval().to(device, DTYPES[precision])
         copy.load_state_dict(network.state_dict())
         networks[f"eager {precision}"] = copy, DTYPES[precision]
-    for precision in ("fp32", "bf16", "fp16"):
+    for precision in arguments.precisions:
         settings = RuntimeSettings(device=device, precision=precision)
         graphs = open_folded(network, spec, settings).network
         networks[f"torch {precision}"] = graphs, DTYPES[precision]
         if precision == "bf16" and isinstance(graphs, CudaGraphs):
             networks["torch bf16 without graphs"] = graphs.network, DTYPES[precision]
-    if compiled:
+    if arguments.compiled:
         settings = RuntimeSettings(device=device, precision="bf16")
         networks["compiled bf16"] = TorchCompiled(network, spec, settings)._in_parts, torch.bfloat16
     return networks

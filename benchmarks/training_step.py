@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--graphs", action="store_true")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     height, width = map(int, arguments.input.split("x"))
@@ -83,6 +84,7 @@ def our_run(arguments: argparse.Namespace) -> Run:
             "model.input_hw": arguments.input_hw,
             "run.precision": arguments.precision,
             "run.compile": arguments.compile,
+            "run.graphs": arguments.graphs,
             "run.batch_size": arguments.batch,
         },
     )
@@ -99,12 +101,10 @@ def our_step(run: Run, crops: CropBatch) -> torch.Tensor:
     """Do what `training._step` does, without its bookkeeping."""
     for group in run.optimizer.param_groups:
         group["lr"] = 1e-3
-    run.optimizer.zero_grad(set_to_none=True)
-    loss = run.loss_of(crops.to(run.device))
-    run.scaler.scale(loss).backward()
+    loss = run.go_backward(crops.to(run.device))
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    return loss.detach()
+    return loss
 
 
 def official_step(crops: CropBatch, width: int, device: str) -> Callable[[], torch.Tensor]:
@@ -165,9 +165,8 @@ def finish(device: str) -> None:
 
 def report(arguments: argparse.Namespace, run: Run, times: dict[str, list[float]]) -> None:
     """Print people a second and their ratio."""
-    print(
-        f"W{arguments.width} {arguments.input}, batch {arguments.batch}, {hardware(arguments.device)}"
-    )
+    where = hardware(arguments.device)
+    print(f"W{arguments.width} {arguments.input}, batch {arguments.batch}, {where}")
     print(f"torch {versions()['torch']}, {arguments.rounds} rounds of {arguments.steps} steps\n")
     base = statistics.median(times["official"])
     print("| way | people/s | best | ratio |\n|---|---|---|---|")

@@ -146,7 +146,11 @@ class RunConfig:
             ``fp32``, ``bf16`` or ``fp16``. The loss is always float32.
         channels_last: Store feature maps with channels last: faster, same numbers up to rounding.
         compile: Compile the network with torch.compile: faster after a slow first step.
-        deterministic: Refuse operations whose result can vary.
+        graphs: On CUDA, record the steps of full batches as a CUDA graph and play it back, where
+            one process trains, not in fp16: faster where the processor cannot keep up with the GPU.
+        search_kernels: On CUDA, try several algorithms for each convolution when a size of batch
+            comes up first: takes up to a minute, then faster. Short runs do without.
+        deterministic: Refuse operations whose result can vary; then nothing is tried.
         eval_every: Epochs between measurements; 0 measures only at the end.
         metric: What "best" means: ``AP``, or ``PCK``.
         patience: Measurements without a better one before the run stops; 0 never stops early.
@@ -163,6 +167,8 @@ class RunConfig:
     precision: str = "auto"
     channels_last: bool = True
     compile: bool = False
+    graphs: bool = False
+    search_kernels: bool = True
     deterministic: bool = False
     eval_every: int = 1
     metric: str = "AP"

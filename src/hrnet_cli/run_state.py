@@ -24,6 +24,7 @@ from hrnet_cli.memory import GB, cpu_bytes, fitting_on_cpu, free_bytes, largest_
 from hrnet_cli.pixels import normalise
 from hrnet_cli.recipe import TrainConfig, config_to_toml
 from hrnet_cli.schema import schema_from_dict, schema_to_dict
+from hrnet_cli.step_graph import StepGraph
 from hrnet_cli.targets import encode
 
 # Smaller batches fit anywhere and are not worth a look.
@@ -91,6 +92,7 @@ class Run:
         progress: How far it has come.
         started: Monotonic time at which it would have begun in one go.
         settled: Whether this process has done a step.
+        step_graph: Recording of the steps of full batches, once there is one.
     """
 
     config: TrainConfig
@@ -111,6 +113,7 @@ class Run:
     progress: Progress
     started: float
     settled: bool = False
+    step_graph: StepGraph | None = None
 
     @property
     def epoch_steps(self) -> int:
@@ -138,6 +141,28 @@ class Run:
             batch: Crops and keypoints.
             network: Gives the heatmaps; None for the one that learns.
         """
+        return self._loss(*self._prepare(batch), network=network)
+
+    def go_backward(self, batch: CropBatch) -> torch.Tensor:
+        """Return the loss of a batch that lies on the device; its gradients are in the network."""
+        inputs = self._prepare(batch)
+        if self._records_steps and len(batch) == self.sampler.batch_size:
+            if self.step_graph is None:
+                self.step_graph = StepGraph(self._loss, self.network.parameters(), inputs)
+            return self.step_graph(inputs)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(*inputs)
+        self.scaler.scale(loss).backward()
+        return loss.detach()
+
+    @property
+    def _records_steps(self) -> bool:
+        # Processes exchange gradients, and a scaler looks at them, in between.
+        apart = self.team.size == 1 and not self.scaler.is_enabled()
+        return self.config.run.graphs and self.device.startswith("cuda") and apart
+
+    def _prepare(self, batch: CropBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return pixels, target heatmaps and weights of a batch."""
         pixels = normalise(batch.crops_BHW3, self.spec.mean_rgb, self.spec.std_rgb)
         # Whether a Gaussian is drawn must not depend on how sure a label is: a target without one
         # but with a weight would teach that the keypoint is not there.
@@ -148,7 +173,15 @@ class Run:
             self.spec.codec,
             self.config.sigma,
         )
-        weights = batch.weights_BK * in_frame
+        return pixels, targets, batch.weights_BK * in_frame
+
+    def _loss(
+        self,
+        pixels: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        network: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         kind = self.device.split(":")[0]
         with torch.autocast(kind, dtype=self.half, enabled=self.half is not None):
             heatmaps = (self.steps_network if network is None else network)(pixels)

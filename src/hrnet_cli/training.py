@@ -216,7 +216,8 @@ def _set_determinism(config: TrainConfig) -> None:
         # cuBLAS reads it when it is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.run.deterministic)
-    torch.backends.cudnn.benchmark = not config.run.deterministic
+    search = config.run.search_kernels and not config.run.deterministic
+    torch.backends.cudnn.benchmark = search
 
 
 def _announce(loop: _Loop) -> None:
@@ -373,10 +374,8 @@ def _step(run: Run, batch: CropBatch) -> torch.Tensor:
     """Move the weights once and return the loss of this process's share of the batch."""
     done = run.progress.epoch * run.epoch_steps + run.progress.step
     optimisation.set_rates(run.optimizer, run.config, run.rated_batch, done, run.epoch_steps)
-    run.optimizer.zero_grad(set_to_none=True)
     try:
-        loss = run.loss_of(batch.to(run.device, non_blocking=True))
-        run.scaler.scale(loss).backward()
+        loss = run.go_backward(batch.to(run.device, non_blocking=True))
     except torch.OutOfMemoryError as error:
         raise _out_of_memory(run, len(batch)) from error
     except ValueError as error:
@@ -395,7 +394,7 @@ def _step(run: Run, batch: CropBatch) -> torch.Tensor:
     run.scaler.update()
     if run.average is not None:
         run.average.update_parameters(run.network)
-    return loss.detach()
+    return loss
 
 
 def _check_losses(run: Run, pending: list[tuple[torch.Tensor, CropBatch]]) -> None:

@@ -1,5 +1,8 @@
 """Training on a CUDA device; skipped where there is none."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -15,17 +18,43 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 def test_a_run_learns_on_the_gpu(tmp_path, precision):
     spots = write_spots(tmp_path / "spots")
     config = configure(
-        spots, run__precision=precision, run__deterministic=False, optimizer__epochs=6
+        spots,
+        run__precision=precision,
+        run__deterministic=False,
+        run__search_kernels=False,
+        optimizer__epochs=16,
     )
+    losses, result = losses_of(config, tmp_path / "run")
+    assert losses[-1] < 0.8 * losses[0]
+    assert result.model.is_file()
+
+
+def test_recorded_steps_learn_as_others_do(tmp_path):
+    spots = write_spots(tmp_path / "spots")
+    config = configure(
+        spots,
+        run__precision="bf16",
+        run__deterministic=False,
+        run__search_kernels=False,
+        run__batch_size=3,  # of eight people: an epoch's last step is smaller, and not recorded
+        optimizer__epochs=16,
+    )
+    plain, _ = losses_of(config, tmp_path / "plain")
+    recorded, _ = losses_of(replace(config, run=replace(config.run, graphs=True)), tmp_path / "rec")
+    np.testing.assert_allclose(recorded[0], plain[0], rtol=0.1)
+    assert recorded[-1] < 0.8 * recorded[0]
+    np.testing.assert_allclose(recorded[-1], plain[-1], rtol=0.2)
+
+
+def losses_of(config, folder):
     losses = []
     result = train(
         config,
         open_training_data(config.data),
-        Place(open_run(tmp_path / "run"), "cuda"),
+        Place(open_run(folder), "cuda"),
         lambda event: losses.append(event.last.loss) if hasattr(event, "last") else None,
     )
-    assert losses[-1] < 0.8 * losses[0]
-    assert result.model.is_file()
+    return losses, result
 
 
 def test_the_largest_batch_is_found(tmp_path):

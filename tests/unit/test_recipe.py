@@ -344,6 +344,7 @@ optimizers = st.builds(
 runs = st.builds(
     RunConfig, batch_size=st.integers(-1, 9999), seed=st.integers(0, 2**63 - 1),
     precision=st.sampled_from(PRECISIONS), channels_last=st.booleans(), compile=st.booleans(),
+    search_kernels=st.booleans(), graphs=st.booleans(),
     deterministic=st.booleans(), eval_every=count, metric=st.sampled_from(METRICS),
     patience=count, save_minutes=above, samples=count, timeout_s=st.integers(1, 10**6),
 )  # fmt: skip

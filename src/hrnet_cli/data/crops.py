@@ -250,6 +250,11 @@ class EpochSampler(Sampler[list[Key]]):
         self._start_step = 0
 
     @property
+    def batch_size(self) -> int:
+        """Return the crops of each process in a step, the last of an epoch left aside."""
+        return self._batch_size
+
+    @property
     def steps_per_epoch(self) -> int:
         """Return the number of steps of a whole epoch."""
         usable = self._count - self._count % self._ranks
