@@ -41,9 +41,9 @@ DIVERGED_HINT = (
     "lower --learning-rate, set optimizer.clip_norm or use --precision fp32; --resume goes back to"
     " the last saved state"
 )
-# Where an epoch is short, a saved state may cost this part of the time; the first fifth of a second
+# Where epochs are short, saving states may cost this part of the time; the first fifth of a second
 # is free. What a crash can undo stays below `run.save_minutes`.
-SAVING_SHARE, FREE_SAVING_S = 0.05, 0.2
+SAVING_SHARE, FREE_SAVING_S = 0.02, 0.2
 # Four photos of hands took some 400 steps to be found again (width 16, 128x96).
 FEW_STEPS = 400
 

@@ -388,7 +388,7 @@ def test_a_run_does_the_epochs_that_fit_into_its_hours(spots, tmp_path, monkeypa
 
 
 def test_states_are_not_saved_so_often_that_they_slow_the_run(spots, tmp_path, monkeypatch):
-    clock = Clock(monkeypatch, each=30.0)
+    clock = Clock(monkeypatch, each=75.0)
     saved = []
 
     def save(folder, state):
@@ -398,7 +398,7 @@ def test_states_are_not_saved_so_often_that_they_slow_the_run(spots, tmp_path, m
     monkeypatch.setattr(training.run_folder, "save_state", save)
     config = configure(spots, optimizer__epochs=7, run__eval_every=0, run__save_minutes=5.0)
     run_in(tmp_path / "run", config)
-    # Two seconds are a twentieth of forty: every other epoch. The last one is saved before it is
+    # Two seconds are a fiftieth of a hundred: every other epoch. The last one is saved before it is
     # measured, too.
     assert saved == [1, 3, 5, 6, 7]
 
