@@ -1,6 +1,6 @@
-"""Store a trained pose model as the package ships it: half precision, with its terms.
+"""Store a trained pose model as the package ships it: convolutions in 8 bits, with its terms.
 
-python starter/store_pose.py starter-run/best.safetensors starter-w16-128x96.safetensors
+python starter/store_pose.py starter-end-run/best.safetensors starter-w32-256x192.safetensors
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> None:
         spec,
         provenance=PROVENANCE,
         licence=LICENCE,
-        dtype=torch.float16,
+        dtype=torch.int8,
     )
     print(f'sha256 = "{file_sha256(target)}"\nsize_bytes = {target.stat().st_size}')
     print(f"{sum(p.numel() for p in network.parameters()):,} parameters")

@@ -23,6 +23,7 @@ from torch import nn
 
 from hrnet_cli import tensor_pickle
 from hrnet_cli.config import ModelSpec
+from hrnet_cli.eight_bits import from_8_bits, to_8_bits
 from hrnet_cli.errors import OutputError, WeightsError
 from hrnet_cli.model_metadata import ARCHITECTURE, spec_from_metadata, spec_to_metadata
 from hrnet_cli.models import MODELS
@@ -203,15 +204,19 @@ def save_model(
         spec: Its description.
         provenance: How it was trained, in words.
         licence: Terms of the file.
-        dtype: Type of the stored parameters; float16 halves the file.
+        dtype: Type of the stored parameters; float16 halves the file, int8 halves it again: then
+            convolutions have 8 bits, see `eight_bits`, and all else is float16.
 
     Raises:
         OutputError: The file cannot be written; what was at `path` is left as it was.
     """
+    floating = torch.float16 if dtype == torch.int8 else dtype
     tensors = {
-        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu().contiguous()
+        name: (tensor.to(floating) if tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in network_state.items()
     }
+    if dtype == torch.int8:
+        tensors = to_8_bits(tensors)
     metadata = {
         **spec_to_metadata(spec),
         "architecture": ARCHITECTURE,
@@ -280,7 +285,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
+            return from_8_bits(tensors), dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, "a safetensors file") from error
 
