@@ -25,8 +25,8 @@ help:  ## list the tasks
 install: .venv/ready  ## set up .venv with the hrnet command
 
 demo: .venv/ready  ## set up, then draw the skeletons of the people in two real photos
-	@echo "Detector and model are the small starters inside the package: they find large people, and"
-	@echo "their torsos better than arms and legs. 'hrnet download-weights' fetches the full models."
+	@echo "Detector and model are the starters inside the package: good for large people, not for"
+	@echo "crowds and small ones. 'hrnet download-weights' fetches the full models."
 	@$(BIN)/hrnet detect examples/astronaut.jpg .venv/lib/python3*/site-packages/ultralytics/assets/bus.jpg \
 	  --detector starter-detector --model starter --flip-test --skeleton --out hrnet-out/demo --overwrite
 	@echo "Look at hrnet-out/demo/bus.jpg and hrnet-out/demo/astronaut.jpg"

@@ -148,18 +148,18 @@ def our_task(
 
 def milliseconds(task: Task) -> float:
     """Return how long a task takes on the device, over enough runs of it."""
-    task()
     begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    runs, took = 1, 0.0
-    while took < 1000 * SECONDS:
-        runs = max(runs, int(runs * min(100.0, 1200 * SECONDS / max(took, 0.01))))
+    wanted_ms, runs = 1000 * SECONDS, 1
+    while True:
         begun.record()
         for _ in range(runs):
             task()
         ended.record()
         ended.synchronize()
-        took = begun.elapsed_time(ended)
-    return took / runs
+        took_ms = begun.elapsed_time(ended)
+        if took_ms >= wanted_ms:
+            return took_ms / runs
+        runs = max(runs + 1, int(1.2 * runs * wanted_ms / max(took_ms, 0.01)))
 
 
 if __name__ == "__main__":

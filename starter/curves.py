@@ -1,6 +1,6 @@
 """Draw the curves of a model card from the folders of the runs that made it, in their order.
 
-    python starter/curves.py pose starter-run starter-end-run --out starter-w16-128x96.png
+    python starter/curves.py pose starter-run starter-end-run --out starter-w32-256x192.png
     python starter/curves.py detector starter-detector starter-detector-2 --out starter-yolo11n.png
 
 Runs are told by their numbers, 1, 2, ..., as losses of different augmentation do not compare.
@@ -84,7 +84,9 @@ def read_pose(folder: Path) -> Run:
 def read_detector(folder: Path) -> Run:
     """Return a run of train_detector.py: losses by steps, scores by epochs."""
     losses = read_rows(folder / "curve.csv")
-    epochs = read_rows(folder / "train" / "results.csv")
+    rows = read_rows(folder / "train" / "results.csv")
+    # It writes zeros for an epoch after which nothing was measured.
+    epochs = [row for row in rows if row["metrics/mAP50(B)"] > 0]
     seen = losses[-1]["photos"]
     # ultralytics notes the time of an epoch's end only.
     ends = [_photos_at(losses, row["time"]) for row in epochs]

@@ -92,7 +92,7 @@ def find_model(
         if name is not None:
             raise
         on_warning(
-            f"{entry.name} is not on this machine and cannot be fetched; using the small '"
+            f"{entry.name} is not on this machine and cannot be fetched; using the '"
             f"{weights.STARTER_MODEL}' model, which is far less accurate ({error.message})"
         )
         entry = weights.find_entry(weights.STARTER_MODEL)

@@ -140,7 +140,7 @@ def test_the_starter_model_writes_a_record_and_a_picture_and_says_where(hrnet):
     )  # fmt: skip
     first, last = result.stderr.splitlines()
     assert re.fullmatch(
-        r"model starter: 17 keypoints \(coco17\), input 128x96, \w+ fp32,"
+        r"model starter: 17 keypoints \(coco17\), input 256x192, \w+ fp32,"
         r" loaded \d+ of \d+ tensors \(official names\)",
         first,
     )

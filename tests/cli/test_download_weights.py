@@ -354,7 +354,7 @@ def test_the_list_is_plain_text_and_never_shortens_a_name(monkeypatch, tmp_path,
     assert lines[0].split() == ["name", "kind", "MB", "AP", "licence", "here"]
     rows = [line.split() for line in lines[2:]]
     assert [row[0] for row in rows] == list(REAL)
-    assert rows[0] == ["starter", "pose", "15.1", "0.211*", "research", "use", "yes"]
+    assert rows[0] == ["starter", "pose", "29.0", "0.383*", "research", "use", "yes"]
     by_name = {row[0]: row[1:] for row in rows}
     assert by_name["hrnet-w48-256x192-msra"] == ["pose", "255.0", "0.756", "Apache-2.0", "no"]
     assert by_name["hrnet-w32-imagenet"] == ["backbone", "-", "-", "MIT", "no"]

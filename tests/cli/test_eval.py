@@ -268,7 +268,7 @@ def test_a_detector_that_was_asked_for_must_be_there(hrnet, asked):
 def test_the_starter_stands_in_for_the_default_model(hrnet):
     write_coco()
     result = hrnet("--boxes", "gt", schema=None)
-    assert "using the small 'starter' model, which is far less accurate" in result.stderr
+    assert "using the 'starter' model, which is far less accurate" in result.stderr
     assert result.stdout.startswith("starter on coco val2017\n")
     result = hrnet("--boxes", "gt", "--model", "hrnet-w48", "--out", "b", code=ExitCode.WEIGHTS)
     assert "--offline forbids downloading it" in result.stderr

@@ -263,7 +263,7 @@ def test_the_starter_model_stands_in_for_the_default(offline):
     (warning,) = warnings
     assert warning.startswith(
         "hrnet-w32-256x192-udp is not on this machine and cannot be fetched;"
-        " using the small 'starter' model, which is far less accurate ("
+        " using the 'starter' model, which is far less accurate ("
     )
     assert "\n" not in warning
 

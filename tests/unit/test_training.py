@@ -295,7 +295,7 @@ def test_out_of_memory_names_a_batch_that_fits(spots, tmp_path, monkeypatch):
     def too_much(*_args):
         raise torch.OutOfMemoryError("no")
 
-    monkeypatch.setattr(Run, "loss_of", too_much)
+    monkeypatch.setattr(Run, "go_backward", too_much)
     with pytest.raises(DeviceError, match="out of memory for 4 people at 64x64") as caught:
         run_in(tmp_path / "run", configure(spots))
     assert "--batch-size" in caught.value.hint

@@ -93,7 +93,7 @@ def detect(
             "--detector",
             help="Person detector: a listed YOLO, any ultralytics file (.pt, .onnx, OpenVINO"
             " folder), torchvision, or whole-image for one person filling the photo.",
-            show_default="yolo26s; the small starter-detector when it cannot be had",
+            show_default="yolo26s; the starter-detector when it cannot be had",
         ),
     ] = None,
     boxes: Annotated[

@@ -11,7 +11,7 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         help="Pose model: a name of `hrnet download-weights --list`, or a weights file.",
-        show_default="hrnet-w32; the small starter model when it cannot be had",
+        show_default="hrnet-w32; the starter model when it cannot be had",
     ),
 ]
 InputOption = Annotated[
