@@ -268,12 +268,14 @@ def _fit(loop: _Loop) -> TrainResult:
     run, config, progress = loop.run, loop.run.config, loop.run.progress
     run.started = time.monotonic() - progress.seconds
     patience = config.run.patience
+    if progress.epoch:
+        _plan_epochs(run, progress.epoch)
     while progress.epoch < run.config.optimizer.epochs:
         if patience and progress.since_best >= patience:
             loop.on_event(f"no better measurement in the last {patience}: stopping early")
             break
         last = _train_epoch(loop)
-        _plan_epochs(run)
+        _plan_epochs(run, progress.epoch + 1)
         _check_weights(run)
         run.team.meet(f"the end of epoch {last.epoch}")
         metrics = _measure(loop)
@@ -293,11 +295,10 @@ def _fit(loop: _Loop) -> TrainResult:
     )
 
 
-def _plan_epochs(run: Run) -> None:
+def _plan_epochs(run: Run, done: int) -> None:
     """Have a run take the epochs that fit into its time, going by those whose steps are done."""
     if not run.config.run.hours:
         return
-    done = run.progress.epoch + 1
     each = (time.monotonic() - run.started) / done
     epochs = run.team.share(max(done, int(3600 * run.config.run.hours / each)))
     run.config = replace(run.config, optimizer=replace(run.config.optimizer, epochs=epochs))

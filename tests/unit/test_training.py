@@ -382,6 +382,10 @@ def test_a_run_does_the_epochs_that_fit_into_its_hours(spots, tmp_path, monkeypa
     assert (result.epochs, len(epochs)) == (5, 5)
     assert [bool(event.metrics) for event in epochs] == [False] * 4 + [True]
     assert epochs[-1].last.learning_rate < 0.02 * epochs[0].last.learning_rate
+    # With more time it goes on, and with no more it is done.
+    longer = replace(config, run=replace(config.run, hours=0.07))
+    assert run_in(tmp_path / "run", longer, resume=True).epochs == 7
+    assert run_in(tmp_path / "run", longer, resume=True).epochs == 7
     # Less than one epoch is one.
     config = replace(config, run=replace(config.run, hours=0.001))
     assert run_in(tmp_path / "short", config).epochs == 1
