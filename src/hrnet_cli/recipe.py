@@ -157,7 +157,7 @@ class RunConfig:
         save_minutes: Minutes between saved states; one is saved at an epoch's end as well, unless
             epochs are so short that it would slow the run.
         hours: How long the run may take: after each epoch the number of epochs becomes what fits,
-            and the schedule ``cosine`` with it; 0 to do as many as are asked for.
+            and the schedule ``cosine`` with it; one is done at least. 0: as many as asked for.
         samples: People drawn at each measurement.
         timeout_s: Seconds after which a silent process is named and the run stops.
     """

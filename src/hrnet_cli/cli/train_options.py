@@ -65,7 +65,7 @@ HoursOption = Annotated[
     typer.Option(
         "--hours",
         min=0,
-        help="Time of the run: it does as many epochs as fit. Needs --schedule cosine.",
+        help="Time of the run: it does the epochs that fit, one at least. Needs --schedule cosine.",
     ),
 ]
 BatchOption = Annotated[
