@@ -19,7 +19,7 @@ def test_cuda_finds_the_keypoints_the_cpu_finds(request):
     on_cpu = load_model("starter", device="cpu", flip_test=True)(image, boxes)
     on_cuda = load_model("starter", device="cuda", flip_test=True)(image, boxes)
     # Convolutions may use TF32, with 10 bits of mantissa: scores to 0.01, and keypoints that are
-    # seen at all to a pixel of the 128x96 crop, which is about 5 pixels of the photo.
+    # seen at all to two pixels of the 256x192 crop, which are about 5 pixels of the photo.
     np.testing.assert_allclose(on_cuda.scores_NK, on_cpu.scores_NK, atol=0.01)
     seen = on_cpu.scores_NK > 0.3
     assert seen.sum() > 5
