@@ -1,6 +1,6 @@
 """Store a trained pose model as the package ships it: convolutions in 8 bits, with its terms.
 
-python starter/store_pose.py starter-end-run/best.safetensors starter-w32-256x192.safetensors
+python starter/store_pose.py starter-end-run/last.safetensors starter-w32-256x192.safetensors
 """
 
 import argparse

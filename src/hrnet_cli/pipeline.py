@@ -1,6 +1,7 @@
 """The product in one function: frames -> person boxes -> poses, with crops sharing batches."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 
 from hrnet_cli.ahead import Ahead
 from hrnet_cli.detectors import Detector
@@ -12,7 +13,7 @@ from hrnet_cli.structures import Boxes, Frame, Poses
 # A chunk is closed at this many frames or pixels, whichever comes first; it bounds the memory.
 CHUNK_FRAMES = 16
 CHUNK_PIXELS = 64_000_000
-# Chunks that wait for the keypoints when detection runs apart.
+# Chunks that wait for the keypoints when detection runs apart; those of photos are large.
 CHUNKS_AHEAD = 1
 
 
@@ -40,17 +41,13 @@ def detect_poses(
     """
     clock = clock if clock is not None else StageClock()
     boxed = _boxed(frames, detector, on_problem, clock)
-    ahead = Ahead(boxed, CHUNKS_AHEAD, "detect") if apart else None
-    try:
-        for found in ahead or boxed:
+    with Ahead(boxed, CHUNKS_AHEAD, "detect") if apart else nullcontext(boxed) as chunks:
+        for found in chunks:
             poses_of_chunk = estimator.estimate(
                 [frame.image_HW3 for frame, _ in found], [boxes for _, boxes in found]
             )
             for (frame, _), poses in zip(found, poses_of_chunk, strict=True):
                 yield frame, poses
-    finally:
-        if ahead is not None:
-            ahead.close()
 
 
 def _boxed(

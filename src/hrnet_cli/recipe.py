@@ -148,8 +148,8 @@ class RunConfig:
         compile: Compile the network with torch.compile: faster after a slow first step.
         graphs: On CUDA, record the steps of full batches as a CUDA graph and play it back, where
             one process trains, not in fp16: faster where the processor cannot keep up with the GPU.
-        search_kernels: On CUDA, try several algorithms for each convolution when a size of batch
-            comes up first: takes up to a minute, then faster. Short runs do without.
+        search_kernels: On CUDA, have cuDNN try several algorithms for each convolution when a size
+            of batch comes up first, and keep the fastest: takes its time each time.
         deterministic: Refuse operations whose result can vary; then nothing is tried.
         eval_every: Epochs between measurements; 0 measures only at the end.
         metric: What "best" means: ``AP``, or ``PCK``.

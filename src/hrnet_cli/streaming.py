@@ -6,6 +6,7 @@ not.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -176,16 +177,12 @@ _Boxed = tuple[list[Frame], list[Boxes]]
 
 def _find_all(frames: Iterable[Frame], finders: Finders, chunk: int) -> _Found:
     """Yield frames with people, all found by the detector, chunk by chunk."""
-    boxed: Iterable[_Boxed] = _box(frames, finders, chunk)
-    ahead = Ahead(boxed, CHUNKS_AHEAD, "detect") if finders.apart else None
-    try:
-        for some, boxes in ahead or boxed:
+    boxed = _box(frames, finders, chunk)
+    with Ahead(boxed, CHUNKS_AHEAD, "detect") if finders.apart else nullcontext(boxed) as chunks:
+        for some, boxes in chunks:
             found = finders.estimator.estimate([frame.image_HW3 for frame in some], boxes)
             for frame, poses in zip(some, found, strict=True):
                 yield frame, poses, True
-    finally:
-        if ahead is not None:
-            ahead.close()
 
 
 def _box(frames: Iterable[Frame], finders: Finders, chunk: int) -> Iterator[_Boxed]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from hrnet_cli.step_graph import WARM_UPS
+
 log = logging.getLogger(__name__)
 
 # Other sizes are filled up to the next of these with whatever was there before. Larger batches keep
@@ -19,8 +21,6 @@ log = logging.getLogger(__name__)
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 # The first batch of a size is computed as it comes: a single photo is not worth a recording.
 RECORDED_FROM = 2
-# PyTorch wants some runs before a recording, in which libraries set themselves up.
-WARM_UPS = 2
 
 
 @dataclass(frozen=True)
