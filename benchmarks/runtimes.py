@@ -45,7 +45,13 @@ from hrnet_cli.runtimes.onnx_graph import write_graph
 from hrnet_cli.schema import load_schema
 
 SPEC = ModelSpec("w32", 32, (256, 192), "msra", load_schema("coco17"))
-WAYS = (("torch", "fp32"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+WAYS = (
+    ("torch", "fp32"),
+    ("onnx", "fp32"),
+    ("openvino", "fp32"),
+    ("mnn", "fp32"),
+    ("openvino", "bf16"),
+)
 EIGHT_BITS = {"onnx": ".onnx", "openvino": ".xml"}
 CALIBRATION_CROPS = 32
 # Parts of the photos, (x1, y1, x2, y2) as shares of width and height.

@@ -20,7 +20,7 @@ OpenVINO and the loop with ultralytics; what they find is left aside for the giv
 
 The keypoints of both are compared: they must be the same numbers.
 
-Run: python benchmarks/video_overlap.py CLIP.mp4 [--runtime torch|openvino]
+Run: python benchmarks/video_overlap.py CLIP.mp4 [--runtime torch|openvino|mnn]
      python benchmarks/video_overlap.py CLIP.mp4 --loop eager --runtime openvino --yolo yolo11n.pt
 """
 
@@ -44,7 +44,7 @@ from hrnet_cli.detectors import Detector, DetectorSettings
 from hrnet_cli.draw import DrawStyle, draw_poses
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.models.hrnet import HRNet
-from hrnet_cli.runtimes import Runtime, RuntimeSettings
+from hrnet_cli.runtimes import RUNTIMES, Runtime, RuntimeSettings
 from hrnet_cli.runtimes.torch_eager import TorchEager, open_folded
 from hrnet_cli.schema import load_schema
 from hrnet_cli.sinks import RunInfo
@@ -172,9 +172,7 @@ def open_ours(runtime: str, precision: str, network: HRNet, spec: ModelSpec) -> 
     if precision == "int8":
         with tempfile.TemporaryDirectory() as place:
             return open_eight_bits(network, Path(place), spec)["openvino int8"].runtime
-    from hrnet_cli.runtimes.openvino import open_network
-
-    return open_network(network, spec, settings)
+    return RUNTIMES[runtime].build(network, spec, settings)
 
 
 def open_detectors(path: Path | None, folder: Path) -> tuple[Detector | None, Detector | None]:
@@ -296,7 +294,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--people", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--runtime", choices=("torch", "openvino"), default="torch")
+    parser.add_argument("--runtime", choices=("torch", "openvino", "mnn"), default="torch")
     parser.add_argument("--precision", choices=("fp32", "bf16", "int8"), default="fp32")
     parser.add_argument("--loop", choices=("usual", "own", "eager"), default="usual")
     parser.add_argument("--yolo", type=Path, help="checkpoint of a detector that looks, too")

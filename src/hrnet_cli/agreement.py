@@ -99,9 +99,18 @@ def compare(
     )
 
 
-def check_agreement(agreement: Agreement, precision: str, what: str) -> None:
-    """Raise WeightsError when an exported network differs more than its precision allows."""
-    limit, near = LARGEST_DIFFERENCE[precision], AGREEMENT[precision]
+def check_agreement(
+    agreement: Agreement, precision: str, what: str, tolerance: float = 0.0
+) -> None:
+    """Raise WeightsError when an exported network differs more than it may.
+
+    Args:
+        agreement: Of `compare`.
+        precision: Of the network, which sets the limits.
+        what: Model and target, for the message.
+        tolerance: Of the runtime that computed it, where that is more.
+    """
+    limit, near = max(LARGEST_DIFFERENCE[precision], tolerance), AGREEMENT[precision]
     lost = 0.0 if agreement.ap is None else agreement.ap[0] - agreement.ap[1]
     # Comparisons are false for a difference that is not a number.
     if agreement.difference <= limit and agreement.near >= near and lost <= AP_LOSS[precision]:

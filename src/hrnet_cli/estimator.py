@@ -121,7 +121,7 @@ def load_model(  # noqa: PLR0913 - what the commands offer, by the same names
         flip_test: See `PoseEstimator`.
         offline: Never use the network.
         hints: See `find_model`.
-        runtime: ``auto``, ``torch``, ``compiled``, ``onnx`` or ``openvino``.
+        runtime: ``auto``, ``torch``, ``compiled``, ``onnx``, ``openvino`` or ``mnn``.
         precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``; None changes nothing of the model.
         threads: Of the processor; None for all.
 

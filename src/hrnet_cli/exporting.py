@@ -59,6 +59,7 @@ class ExportTarget:
 TARGETS: dict[str, ExportTarget] = {
     "onnx": ExportTarget(".onnx", False, "onnx", ("fp32", "fp16", "int8")),
     "openvino": ExportTarget(".xml", True, "openvino", ("fp32", "bf16", "fp16", "int8")),
+    "mnn": ExportTarget(".mnn", False, "mnn", ("fp32",)),
     "torchscript": ExportTarget(".torchscript", False, "torch", ("fp32", "bf16")),
 }
 
@@ -324,7 +325,8 @@ def _compare_file(
         labelled = material.labelled
         aps = (_ap(runtime, spec, labelled) for runtime in (reference, exported))
         agreement = replace(agreement, ap=(next(aps), next(aps)))
-    check_agreement(agreement, wish.precision, f"'{spec.name}' for {wish.target}")
+    what = f"'{spec.name}' for {wish.target}"
+    check_agreement(agreement, wish.precision, what, exported.tolerance)
     return agreement
 
 

@@ -1,7 +1,7 @@
 """A model file -> the network at work in a runtime, by the shortest way.
 
-OpenVINO and ONNX Runtime need a graph, which is made of a checkpoint with torch once and kept in
-the cache folder; the next run finds it there and imports no torch.
+OpenVINO, ONNX Runtime and MNN need a graph, which is made of a checkpoint with torch once and kept
+in the cache folder; the next run finds it there and imports no torch.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Runtimes that compute a graph made of the network, and the suffix of its file.
-GRAPH_SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
+GRAPH_SUFFIXES = {"openvino": ".xml", "onnx": ".onnx", "mnn": ".mnn"}
 # A graph is as large as its weights in float32, 115 MB for W32.
 GRAPHS_KEPT = 8
 # OpenVINO compiles a graph once for each way to use the threads, and detectors besides.

@@ -1,9 +1,11 @@
-"""Importing packages that come with extras: named when they are missing, and kept from reporting.
+"""Importing packages that come with extras: named when they are missing, and kept quiet.
 
 onnxruntime and openvino report their use to their makers. Here they are imported without that.
+MNN prints on stdout, where records may go.
 """
 
 import contextlib
+import ctypes
 import importlib
 import logging
 import os
@@ -21,12 +23,15 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "openvino": "openvino",
+    "MNN": "mnn",
     "nncf": "int8",
 }
 # Read by onnxruntime (1.29 and later report sessions from Linux and macOS) when it starts.
 ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
 # Imported by openvino and nncf, which send events with it; they do without.
 _SENDER = "openvino_telemetry"
+_TALKATIVE = "MNN"
+_STDOUT = 1
 
 
 def is_installed(package: str) -> bool:
@@ -45,8 +50,7 @@ def can_be_imported(package: str) -> bool:
     if not is_installed(package):
         return False
     try:
-        with nothing_sent():
-            importlib.import_module(package)
+        _import(package)
     except ImportError as error:
         log.warning("package %s is left out, it cannot be imported: %s", package, error)
         return False
@@ -75,8 +79,7 @@ def import_quietly(package: str, wanted_by: str) -> ModuleType:
         UsageError: It is not installed, or cannot be imported.
     """
     try:
-        with nothing_sent():
-            return importlib.import_module(package)
+        return _import(package)
     except ImportError as error:
         root = package.split(".")[0]
         if not is_installed(root):
@@ -94,6 +97,34 @@ def missing(package: str, wanted_by: str) -> UsageError:
         f"{wanted_by} needs the package {package}, which is not installed",
         hint=f"pip install 'hrnet-cli[{EXTRAS[package]}]'",
     )
+
+
+def _import(package: str) -> ModuleType:
+    talks = package == _TALKATIVE and package not in sys.modules
+    with nothing_sent(), nothing_printed() if talks else contextlib.nullcontext():
+        return importlib.import_module(package)
+
+
+@contextlib.contextmanager
+def nothing_printed() -> Iterator[None]:
+    """Keep what an engine prints on stdout in the block, from its own code too, from there."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(_STDOUT)
+    except OSError:  # closed: nothing can be printed
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, _STDOUT)
+        os.close(nowhere)
+        yield
+    finally:
+        if os.name == "posix":
+            # What C's stdio still holds would come out later.
+            ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, _STDOUT)
+        os.close(kept)
 
 
 @contextlib.contextmanager

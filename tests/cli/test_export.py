@@ -72,7 +72,7 @@ class TestExport:
         [
             ("--to tensorrt", "--to tensorrt is not written by this version: an engine fits only",
              "hrnet export --to onnx, then there: trtexec"),
-            ("--to onxn", "--to is 'onxn', expected one of onnx, openvino, torchscript",
+            ("--to onxn", "--to is 'onxn', expected one of onnx, openvino, mnn, torchscript",
              "did you mean 'onnx'?"),
             ("--to onnx --precision int4", "--precision is 'int4', expected one of fp32", ""),
             ("--to onnx --calibrate x", "--calibrate is for --precision int8, and it is fp32",
@@ -84,7 +84,9 @@ class TestExport:
              "--calibrate FOLDER"),
             ("--to onnx --batch-size 4", "--batch-size is for --fixed-batch: without that the file",
              "add --fixed-batch"),
-            ("--to torchscript --fixed-batch", "--fixed-batch is for --to onnx and openvino: Tor",
+            ("--to torchscript --fixed-batch", "--fixed-batch is for --to onnx and openvino: tor",
+             "leave out --fixed-batch"),
+            ("--to mnn --fixed-batch", "--fixed-batch is for --to onnx and openvino: mnn takes",
              "leave out --fixed-batch"),
         ],
     )  # fmt: skip

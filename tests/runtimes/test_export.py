@@ -4,6 +4,9 @@ import dataclasses
 import json
 import os
 import shutil
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,7 @@ from hrnet_cli.estimator import ModelHints, build_estimator, find_model
 from hrnet_cli.exporting import TARGETS, ExportMaterial, ExportWish, export_model
 from hrnet_cli.model_opening import compiled_folder, open_model
 from hrnet_cli.optional_packages import is_installed
-from hrnet_cli.runtimes import RUNTIMES, TOLERANCES, Computing, RuntimeSettings
+from hrnet_cli.runtimes import RUNTIMES, TOLERANCES, Computing, RuntimeSettings, mnn
 from hrnet_cli.runtimes.exported import (
     Exported,
     best_device,
@@ -35,9 +38,14 @@ from hrnet_cli.runtimes.exported import (
     read_exported,
 )
 from hrnet_cli.runtimes.torch_eager import TorchEager
+from hrnet_cli.schema import load_schema
 
 MATERIAL = ExportMaterial(check=lambda _spec: random_crops(6))
 CPU = Computing(device="cpu")
+# A FlatBuffer's root table at byte 12 and its list of fields at byte 4: without a field, and with
+# one whose text, at byte 20, is longer than the file.
+NO_TEXT_MNN = struct.pack("<IHHHHi", 12, 4, 4, 0, 0, 8) + bytes(40)
+LONG_TEXT_MNN = struct.pack("<IHHHHiII", 12, 6, 8, 4, 0, 8, 4, 0xFFFFFFFF) + bytes(40)
 
 
 def needs(target):
@@ -334,6 +342,11 @@ class TestRefused:
             ("a.onnx", b"\x72\x7f\x00", "is damaged or no ONNX file: no field of a protocol buf"),
             ("a.xml", b"<net>", "is damaged or no OpenVINO graph"),
             ("a.xml", b"<net/>", "does not say what its network expects and means"),
+            ("a.mnn", b"", "is damaged or no MNN file: it ends before byte 4"),
+            ("a.mnn", b"<html>404</html>", "is damaged or no MNN file"),
+            ("a.mnn", b"\x04\0\0\0\xff\xff\xff\x7f" * 9, "is damaged or no MNN file: it points to"),
+            ("a.mnn", NO_TEXT_MNN, "does not say what its network expects and means"),
+            ("a.mnn", LONG_TEXT_MNN, "is damaged or no MNN file: a text of 4294967295 bytes"),
             ("a.torchscript", b"PK", "is damaged or no TorchScript file"),
         ],
     )
@@ -400,6 +413,51 @@ class TestRefused:
         path.write_bytes(onnx_file.read_bytes()[:-2000])
         with pytest.raises(WeightsError, match=r"cut\.onnx: "):
             open_model(path, None, CPU)
+
+    def test_a_cut_mnn_graph(self, weights_file, tmp_path, capfd):
+        needs("mnn")
+        path = tmp_path / "tiny.mnn"
+        export_model(weights_file, None, ExportWish("mnn"), path, MATERIAL)
+        found = read_exported(path)
+        path.write_bytes(path.read_bytes()[:-5000])
+        with pytest.raises(WeightsError, match=r"tiny\.mnn: MNN cannot read it"):
+            open_exported(found, "mnn", RuntimeSettings(), None)
+        path.unlink()
+        with pytest.raises(WeightsError, match=r"tiny\.mnn: MNN cannot read it"):
+            open_exported(found, "mnn", RuntimeSettings(), None)
+        assert not capfd.readouterr().out
+
+    def test_an_mnn_graph_of_another_size_than_it_says(self, weights_file, tmp_path):
+        needs("mnn")
+        path = tmp_path / "tiny.mnn"
+        export_model(weights_file, None, ExportWish("mnn"), path, MATERIAL)
+        found = read_exported(path)
+        other = dataclasses.replace(found.spec, input_hw=(96, 64))
+        runtime = open_exported(
+            dataclasses.replace(found, spec=other), "mnn", RuntimeSettings(), None
+        )
+        # Its layers are of any size: there is nothing to refuse.
+        assert runtime(np.zeros((1, 96, 64, 3), np.uint8)).shape == (1, 17, 24, 16)
+        hands = dataclasses.replace(found.spec, schema=load_schema("hand21"))
+        with pytest.raises(WeightsError, match="expected \\(1, 21, 16, 8\\)"):
+            open_exported(dataclasses.replace(found, spec=hands), "mnn", RuntimeSettings(), None)
+
+    def test_mnns_converter_reports_nothing_to_its_makers(self):
+        needs("mnn")
+        code = mnn._CONVERT.rsplit("convert([", 1)[0]
+        code += (
+            "from MNN.tools import mnnconvert as m; print(m.mnn_logger, 'aliyun' in sys.modules)"
+        )
+        words = [sys.executable, "-c", code]
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert said.splitlines()[-1] == "None False"
+
+    def test_a_converter_that_fails_is_one_line(self, weights_file, tmp_path, monkeypatch):
+        needs("mnn")
+        monkeypatch.setattr(mnn, "_CONVERT", "raise SystemExit('no space left')")
+        with pytest.raises(OutputError, match="MNN's converter failed: no space left"):
+            export_model(weights_file, None, ExportWish("mnn"), tmp_path / "tiny.mnn", MATERIAL)
+        assert not list(tmp_path.iterdir())
 
     def test_another_network_than_it_says(self, onnx_file):
         found = read_exported(onnx_file)

@@ -10,6 +10,8 @@ from PIL import Image
 from exported_models import save_checkpoint, save_yolo
 from hrnet_cli.exporting import ExportMaterial, ExportWish, export_model
 from hrnet_cli.model_crops import PARTS, installed_photos, photo_crops
+from hrnet_cli.optional_packages import is_installed
+from hrnet_cli.runtimes import RUNTIMES
 
 HEAVY = {"torch", "torchvision", "ultralytics", "matplotlib", "pycocotools", "onnx"}
 PROGRAM = """
@@ -34,9 +36,18 @@ def detect(*arguments, folder):
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
-    modules = set(json.loads(result.stdout.partition("MODULES")[2]))
+    printed, _, listed = result.stdout.partition("MODULES")
+    assert not printed, "stdout is for records, whatever an engine says"
+    modules = set(json.loads(listed))
     lines = (folder / "out" / "poses.jsonl").read_text().splitlines()
     return modules, result.stderr, [json.loads(line) for line in lines]
+
+
+def needs(target):
+    """Skip where a package that writes or runs a target is not installed."""
+    for package in RUNTIMES[target].packages:
+        if not is_installed(package):
+            pytest.skip(f"{package} is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +56,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     checkpoint = save_checkpoint(folder / "tiny.safetensors")
     material = ExportMaterial(lambda spec: photo_crops(installed_photos()[:1], spec, 2, PARTS))
-    for target in ("onnx", "openvino"):
-        pytest.importorskip({"onnx": "onnxruntime"}.get(target, target))
+    for target in ("onnx", "openvino", "mnn"):
+        needs(target)
         out = folder / ExportWish(target).default_path("tiny")
         export_model(checkpoint, None, ExportWish(target), out, material)
     save_yolo(folder / "detector.onnx")
@@ -56,14 +67,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("model", "engine"), [("tiny.onnx", "onnxruntime"), ("tiny_openvino", "openvino")]
+    ("model", "engine"),
+    [("tiny.onnx", "onnxruntime"), ("tiny_openvino", "openvino"), ("tiny.mnn", "MNN")],
 )
 def test_exported_models_need_no_torch(folder, model, engine):
     detector = ("--detector", "detector.onnx", "--max-people", 2, "--person-threshold", 0)
     modules, said, records = detect("--model", model, *detector, folder=folder)
     assert not modules & HEAVY
     assert engine in modules
-    name = {"onnxruntime": "onnx"}.get(engine, engine)
+    name = {"onnxruntime": "onnx", "MNN": "mnn"}.get(engine, engine)
     assert f"model tiny: 17 keypoints (coco17), input 64x32, {name} fp32, an exported file" in said
     assert len(records[0]["people"]) == 2
 

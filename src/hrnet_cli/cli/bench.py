@@ -29,9 +29,9 @@ def bench(
     runtimes: Annotated[
         str,
         typer.Option(
-            "--runtimes", help="Which to time: torch,compiled,onnx,openvino; compiling is slow."
+            "--runtimes", help="Which to time: torch,compiled,onnx,openvino,mnn; compiling is slow."
         ),
-    ] = "torch,onnx,openvino",
+    ] = "torch,onnx,openvino,mnn",
     precisions: Annotated[
         str | None,
         typer.Option(

@@ -35,7 +35,10 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="What to write.", metavar="onnx|openvino|torchscript", show_default=False
+            "--to",
+            help="What to write.",
+            metavar="onnx|openvino|mnn|torchscript",
+            show_default=False,
         ),
     ],
     out: Annotated[

@@ -95,12 +95,12 @@ def _check_options(options: ExportOptions) -> None:
             " TensorRT that built it",
             hint="hrnet export --to onnx, then there: trtexec --onnx=FILE --saveEngine=FILE.engine",
         )
-    check_choice(options.to, "--to", ("onnx", "openvino", "torchscript"))
+    check_choice(options.to, "--to", ("onnx", "openvino", "mnn", "torchscript"))
     check_choice(options.precision, "--precision", PRECISIONS)
     parse_size(options.input_size)
-    if options.to == "torchscript" and options.batch_size is not None:
+    if options.to in ("mnn", "torchscript") and options.batch_size is not None:
         raise UsageError(
-            "--fixed-batch is for --to onnx and openvino: TorchScript takes any batch",
+            f"--fixed-batch is for --to onnx and openvino: {options.to} takes any batch",
             hint="leave out --fixed-batch",
         )
     if options.calibrate is not None and options.precision != "int8":
@@ -108,8 +108,12 @@ def _check_options(options: ExportOptions) -> None:
             f"--calibrate is for --precision int8, and it is {options.precision}",
             hint="leave one of them out",
         )
-    packages = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}.get(options.to, ())
-    for package in packages:
+    packages = {
+        "onnx": ("onnx", "onnxruntime"),
+        "openvino": ("openvino",),
+        "mnn": ("MNN", "onnx"),
+    }
+    for package in packages.get(options.to, ()):
         check_installed(package, f"--to {options.to}")
     if options.precision == "int8" and options.to == "openvino":
         check_installed("nncf", "--to openvino --precision int8")
@@ -150,7 +154,7 @@ def _find_detector(options: ExportOptions) -> Path | None:
 def _export_detector(options: ExportOptions, path: Path, started: float) -> None:
     from hrnet_cli.exporting import export_detector
 
-    if options.to == "torchscript" or options.precision not in ("fp32", "fp16"):
+    if options.to not in ("onnx", "openvino") or options.precision not in ("fp32", "fp16"):
         raise UsageError(
             f"--to {options.to} --precision {options.precision} is for pose models; a detector is"
             " written to onnx or openvino, in fp32 or fp16",

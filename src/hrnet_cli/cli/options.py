@@ -50,7 +50,7 @@ RuntimeOption = Annotated[
     typer.Option(
         "--runtime",
         help="What computes the network: auto takes the fastest that gives PyTorch's numbers.",
-        metavar="auto|torch|compiled|onnx|openvino",
+        metavar="auto|torch|compiled|onnx|openvino|mnn",
     ),
 ]
 PrecisionOption = Annotated[

@@ -21,6 +21,8 @@ AUTO = "auto"
 # (a trained network peaks near 1). Seen on a trained W32: fp32 1e-6, bf16 1.6e-2, int8 7.5e-2.
 TOLERANCES = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2, "int8": 0.2}
 PRECISIONS = tuple(TOLERANCES)
+# That of float32 by Winograd's method. Seen on trained and random networks: 2e-4.
+WINOGRAD_TOLERANCE = 1e-3
 
 
 class Runtime(Protocol):
@@ -117,11 +119,18 @@ def _build_openvino(network: "nn.Module", spec: ModelSpec, settings: RuntimeSett
     return open_network(network, spec, settings)
 
 
+def _build_mnn(network: "nn.Module", spec: ModelSpec, settings: RuntimeSettings) -> Runtime:
+    from hrnet_cli.runtimes.mnn import open_network
+
+    return open_network(network, spec, settings)
+
+
 RUNTIMES: dict[str, RuntimeKind] = {
     "torch": RuntimeKind(_build_torch, ("fp32", "bf16", "fp16")),
     "compiled": RuntimeKind(_build_compiled, ("fp32", "bf16", "fp16"), devices=("cpu", "cuda")),
     "onnx": RuntimeKind(_build_onnx, ("fp32",), ("onnxruntime", "onnx"), ("cpu", "cuda")),
     "openvino": RuntimeKind(_build_openvino, ("fp32", "bf16"), ("openvino",), ("cpu",)),
+    "mnn": RuntimeKind(_build_mnn, ("fp32",), ("MNN", "onnx"), ("cpu",)),
 }
 
 
@@ -130,8 +139,8 @@ def pick_runtime(name: str, precision: str, device: str) -> str:
 
     Args:
         name: One of `RUNTIMES`, or ``auto``: on a processor the first installed of openvino and
-            onnx, which are the fastest there and give PyTorch's numbers to float32 rounding; else
-            torch. It never changes the precision.
+            onnx, which are the fastest there that give PyTorch's numbers to float32 rounding and
+            start quickly; else torch. It never changes the precision.
         precision: One of `PRECISIONS`.
         device: Of `device.pick_device`.
 

@@ -1,6 +1,6 @@
 """Exported models: graphs that say of themselves what they expect and mean.
 
-`hrnet export` writes them; running an ONNX or OpenVINO one imports no torch.
+`hrnet export` writes them; running an ONNX, OpenVINO or MNN one imports no torch.
 """
 
 from collections.abc import Callable
@@ -63,15 +63,27 @@ def _script_metadata(path: Path) -> dict[str, str]:
     return read_metadata(path)
 
 
+def _mnn_metadata(path: Path) -> dict[str, str]:
+    from hrnet_cli.runtimes.mnn_metadata import read_metadata
+
+    return read_metadata(path)
+
+
 FORMATS: dict[str, ExportFormat] = {
     ".onnx": ExportFormat(_onnx_metadata, ("onnx", "openvino")),
     ".xml": ExportFormat(_openvino_metadata, ("openvino",)),
+    ".mnn": ExportFormat(_mnn_metadata, ("mnn",)),
     ".torchscript": ExportFormat(_script_metadata, ("torch",)),
 }
 
 # What each runtime of exported files computes on, and the package that it needs.
-DEVICES = {"onnx": ("cpu", "cuda"), "openvino": ("cpu",), "torch": ("cpu", "cuda", "mps")}
-PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+DEVICES = {
+    "onnx": ("cpu", "cuda"),
+    "openvino": ("cpu",),
+    "mnn": ("cpu",),
+    "torch": ("cpu", "cuda", "mps"),
+}
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "mnn": "MNN", "torch": "torch"}
 
 
 def graph_file(path: Path) -> Path | None:
@@ -193,6 +205,10 @@ def open_exported(
         from hrnet_cli.runtimes.onnx import OnnxRuntime
 
         return OnnxRuntime(exported.path, exported.spec, settings)
+    if name == "mnn":
+        from hrnet_cli.runtimes.mnn import Mnn
+
+        return Mnn(exported.path, exported.spec, settings)
     from hrnet_cli.runtimes.torch_script import TorchScript
 
     return TorchScript(exported.path, exported.spec, settings)

@@ -1,4 +1,4 @@
-"""Graphs as files: ONNX and OpenVINO."""
+"""Graphs as files: ONNX, OpenVINO and MNN."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,20 +20,26 @@ def write_graph_file(
     batch: int | None = None,
     calibration_BHW3: "np.ndarray | None" = None,
 ) -> None:
-    """Write a graph as what the suffix says, ``.onnx`` or ``.xml`` (with a ``.bin`` beside it).
+    """Write a graph as what the suffix says: ``.onnx``, ``.mnn``, or ``.xml`` with a ``.bin``.
 
     Args:
         path: File to write; the caller puts it in its place when all is well.
         graph: The network.
         metadata: Kept in the file.
         precision: ``fp32``, ``fp16``, ``int8``; ``bf16`` is a matter of computing, not of the file.
-        batch: Fixed number of crops; None for any.
+            MNN's is always fp32.
+        batch: Fixed number of crops; None for any, as MNN's always takes.
         calibration_BHW3: uint8 RGB crops that ``int8`` is calibrated with.
 
     Raises:
         UsageError: The package is not installed.
         OSError: The file cannot be written.
     """
+    if path.suffix == ".mnn":
+        from hrnet_cli.runtimes.mnn import write_graph
+
+        write_graph(path, graph, metadata)
+        return
     write = _write_onnx if path.suffix == ".onnx" else _write_openvino
     write(path, graph, metadata, precision, batch, calibration_BHW3)
 
