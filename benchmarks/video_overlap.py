@@ -311,6 +311,8 @@ def main() -> None:
         ],
         axis=1,
     )
+    if options.runtime == "mnn" and options.loop == "usual":
+        parser.error("--runtime mnn is for --loop own or eager")
     estimator, find = make_both(options.runtime, options.precision, options.loop)
     ratios, worst = [], 0.0
     table: dict[str, list[tuple[float, float]]] = {}

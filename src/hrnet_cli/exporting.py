@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hrnet_cli.data.people import LabelledPeople
     from hrnet_cli.models.hrnet import HRNet
 
-# Boxes of detectors are compared where they are sure, in pixels of a canvas of 640x640.
+# Boxes of detectors are compared where they are sure, in pixels of the photos.
 SURE_BOX, BOX_TOLERANCE_PX = 0.5, 2.0
 # An OpenVINO graph begins with <?xml ...?> and <net ...>.
 _HEAD_BYTES = 200
@@ -170,7 +170,7 @@ def export_detector(
         overwrite: Replace what is at ``out``.
 
     Returns:
-        The largest difference of a box's side, in pixels of pictures of 640x640.
+        The largest difference of a box's side, in pixels of the photos.
 
     Raises:
         WeightsError: The detector cannot be used, or finds other boxes afterwards.
@@ -204,17 +204,12 @@ def _compare_boxes(path: Path, written: Path) -> float:
     """Return how far boxes moved on real photos; raise WeightsError when it is too far."""
     from hrnet_cli.detectors import DetectorSettings
     from hrnet_cli.detectors.yolo import open_yolo
-    from hrnet_cli.detectors.yolo_exported import open_exported_yolo, to_canvas
+    from hrnet_cli.detectors.yolo_exported import open_exported_yolo
     from hrnet_cli.images import read_image
     from hrnet_cli.model_crops import installed_photos
     from hrnet_cli.structures import Frame
 
-    # On the network's own canvas: the checkpoint would choose another one for a long picture.
-    side = DetectorSettings().input_size
-    frames = [
-        Frame(to_canvas(read_image(photo)[0], (side, side))[0], str(photo))
-        for photo in installed_photos()
-    ]
+    frames = [Frame(read_image(photo)[0], str(photo)) for photo in installed_photos()]
     settings = DetectorSettings(person_threshold=SURE_BOX)
     right = open_yolo(path.stem, path, settings)(frames)
     other = open_exported_yolo(path.stem, written, settings)(frames)

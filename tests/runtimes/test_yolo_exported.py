@@ -11,7 +11,7 @@ import pytest
 
 from exported_models import save_yolo
 from hrnet_cli.detectors import DetectorSettings
-from hrnet_cli.detectors.yolo import open_yolo
+from hrnet_cli.detectors.yolo import export_yolo, open_yolo
 from hrnet_cli.detectors.yolo_exported import (
     open_exported_yolo,
     read_output,
@@ -36,8 +36,8 @@ def read_frame(name: str) -> Frame:
 @pytest.mark.parametrize("name", REAL_FILES)
 def test_boxes_are_those_of_ultralytics(test_weights, name):
     frames = [read_frame("bus.jpg"), read_frame("zidane.jpg")]
-    # Odd sides, so that the free pixels beside the picture are odd too.
-    frames.append(Frame(np.ascontiguousarray(frames[0].image_HW3[:301, :803]), "odd"))
+    # Odd sides, so that the free pixels beside the picture are odd too, and its scales in x and y.
+    frames.append(Frame(np.ascontiguousarray(frames[0].image_HW3[300:971, :803]), "odd"))
     settings = DetectorSettings(person_threshold=0.02, iou_threshold=0.6)
     own = open_exported_yolo(name, test_weights / name, settings)(frames)
     reference = open_yolo(name, test_weights / name, settings)(frames)
@@ -47,6 +47,23 @@ def test_boxes_are_those_of_ultralytics(test_weights, name):
         # The same file on the same engine; only the last bits of the way back differ.
         np.testing.assert_allclose(mine.xyxy_N4, theirs.xyxy_N4, atol=0.01)
         np.testing.assert_allclose(mine.scores_N, theirs.scores_N, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_our_exports_take_the_canvas_that_ultralytics_takes(test_weights, tmp_path, target):
+    pytest.importorskip({"onnx": "onnxruntime"}.get(target, target))
+    (tmp_path / "made").mkdir()
+    written = export_yolo(test_weights / "yolo11n.pt", target, tmp_path / "made", half=False)
+    wide = read_frame("zidane.jpg").image_HW3[:397, :1011]
+    frames = [read_frame("bus.jpg"), Frame(np.ascontiguousarray(wide), "wide")]
+    settings = DetectorSettings(person_threshold=0.1)
+    detector = open_exported_yolo("own", written, settings)
+    assert detector._network.size_hw is None
+    own = detector(frames)
+    reference = open_yolo("yolo11n", test_weights / "yolo11n.pt", settings)(frames)
+    for mine, theirs in zip(own, reference, strict=True):
+        assert len(mine) == len(theirs) > 1
+        np.testing.assert_allclose(mine.xyxy_N4, theirs.xyxy_N4, atol=0.02)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3000), (3000, 2), (5, 7)])
@@ -77,7 +94,7 @@ class TestParts:
     def test_a_picture_stands_in_the_middle_of_the_canvas(self):
         image = np.full((20, 41, 3), 200, np.uint8)
         canvas, scale, offset = to_canvas(image, (64, 64))
-        assert scale == pytest.approx(64 / 41)
+        assert scale.tolist() == [64 / 41, 31 / 20]
         assert canvas.shape == (64, 64, 3)
         rows = np.flatnonzero((canvas == 200).all(axis=(1, 2)))
         # 20 rows become 31; of the 33 left 16 lie above and 17 below.

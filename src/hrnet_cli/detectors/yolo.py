@@ -136,6 +136,8 @@ def is_pickled_model(path: Path) -> bool:
 def export_yolo(path: Path, target: str, folder: Path, *, half: bool) -> Path:
     """Write a detector for another engine with ultralytics' own exporter, and return where.
 
+    It takes pictures of any size, so that a wide frame needs no square canvas.
+
     A ``.pt`` file is a pickle: loading it runs what it says. Whether to is the caller's decision.
 
     Args:
@@ -156,7 +158,7 @@ def export_yolo(path: Path, target: str, folder: Path, *, half: bool) -> Path:
         try:
             with _local_files_only(), contextlib.redirect_stdout(io.StringIO()):
                 written = model.export(
-                    format=target, half=half, device="cpu", verbose=False, **options
+                    format=target, half=half, dynamic=True, device="cpu", verbose=False, **options
                 )
         except Exception as error:
             # Exporters raise what they like; whatever it is, nothing was written.

@@ -84,9 +84,9 @@ class ExportedYolo:
         size_hw = self._network.size_hw or snug_size(
             image_HW3.shape[:2], self._settings.input_size, self._facts.stride
         )
-        canvas_HW3, scale, offset_xy = to_canvas(image_HW3, size_hw)
-        pixels_13HW = canvas_HW3.transpose(2, 0, 1)[None].astype(self._network.dtype) / 255
-        output = self._network.compute(np.ascontiguousarray(pixels_13HW, self._network.dtype))
+        canvas_HW3, scale_xy, offset_xy = to_canvas(image_HW3, size_hw)
+        pixels_13HW = cv2.dnn.blobFromImage(canvas_HW3, 1 / 255)
+        output = self._network.compute(pixels_13HW.astype(self._network.dtype, copy=False))
         xyxy_A4, scores_A = read_output(
             output.astype(np.float32, copy=False), len(self._facts.names), self._label
         )
@@ -98,7 +98,7 @@ class ExportedYolo:
             self._settings.max_people,
         )
         height, width = image_HW3.shape[:2]
-        boxes_N4 = (xyxy_A4[sure_A][kept_N] - np.tile(offset_xy, 2)) / scale
+        boxes_N4 = (xyxy_A4[sure_A][kept_N] - np.tile(offset_xy, 2)) / np.tile(scale_xy, 2)
         boxes_N4 = np.clip(boxes_N4, 0, [width, height, width, height])
         has_area_N = np.all(boxes_N4[:, 2:] > boxes_N4[:, :2], axis=1)
         return Boxes(boxes_N4, scores_A[sure_A][kept_N])[np.flatnonzero(has_area_N)]
@@ -133,11 +133,12 @@ def open_exported_yolo(name: str, path: Path, settings: DetectorSettings) -> Exp
 
 def to_canvas(
     image_HW3: np.ndarray, size_hw: tuple[int, int]
-) -> tuple[np.ndarray, float, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a picture in the middle of a grey canvas, as large as fits.
 
     Returns:
-        The canvas, the scale, and the (x, y) of the picture's corner on the canvas in pixels.
+        The canvas; how many of its pixels are one of the picture, in x and y, which differ a
+        little as sides are whole; and the (x, y) of the picture's corner on the canvas in pixels.
     """
     height, width = image_HW3.shape[:2]
     scale = min(size_hw[0] / height, size_hw[1] / width)
@@ -149,7 +150,7 @@ def to_canvas(
     left, top = (size_hw[1] - inner_wh[0]) // 2, (size_hw[0] - inner_wh[1]) // 2
     canvas_HW3 = np.full((*size_hw, 3), _GREY, np.uint8)
     canvas_HW3[top : top + inner_wh[1], left : left + inner_wh[0]] = image_HW3
-    return canvas_HW3, scale, np.array([left, top])
+    return canvas_HW3, np.array(inner_wh) / (width, height), np.array([left, top])
 
 
 def snug_size(image_hw: tuple[int, ...], longest: int, stride: int) -> tuple[int, int]:
