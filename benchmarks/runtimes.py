@@ -6,10 +6,12 @@ over people and keypoints takes the highest pixel of each heatmap. Weights are r
 does not notice. Where a machine does other things too, trust the ratios by processor time.
 
 8 bits are calibrated on parts of two photos: enough for speed, which is all that counts here.
-rtmlib runs in an environment of its own (`pip install rtmlib openvino`), on the same network, image
-and boxes, person by person as it does; it is given the picture as an array.
+Others run in environments of their own, on the same image, given as an array, and the same boxes:
+rtmlib (`pip install rtmlib openvino`) with the same network, person by person as it does, and
+LibreYOLO (`pip install libreyolo`) with its own HRNet.
 
 Run: python benchmarks/runtimes.py [--rounds 5] [--people 8] [--rtmlib ITS_PYTHON]
+     [--libreyolo ITS_PYTHON]
 """
 
 import argparse
@@ -138,22 +140,34 @@ def rtmlib_loops(python, network, image, boxes, place):
     for dim, size in zip(shape.shape.dim, (1, 3, *SPEC.input_hw), strict=True):
         dim.dim_value = size
     (place / "w32.onnx").write_bytes(model.SerializeToString())
-    np.save(place / "image.npy", image[:, :, ::-1])
-    np.save(place / "boxes.npy", boxes.xyxy_N4)
-    files = [str(place / name) for name in ("w32.onnx", "image.npy", "boxes.npy")]
-    script = str(Path(__file__).parent / "peers" / "rtmlib_loop.py")
+    files = [place / "w32.onnx", *save_arrays(image, boxes, place)]
     with contextlib.ExitStack() as stack:
-        loops = {}
-        for backend in RTMLIB_BACKENDS:
-            command = [python, script, *files, backend]
-            peer = stack.enter_context(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            )
-            while peer.stdout.readline().strip() != "ready":
-                if peer.poll() is not None:
-                    sys.exit(f"rtmlib with {backend} did not start")
-            loops[f"rtmlib {backend}"] = lambda peer=peer: ask(peer)
-        yield loops
+        yield {
+            f"rtmlib {backend}": stack.enter_context(peer_loop(python, "rtmlib", *files, backend))
+            for backend in RTMLIB_BACKENDS
+        }
+
+
+def save_arrays(image, boxes, place):
+    """Return files of the image, blue first as others have it, and of the boxes."""
+    paths = [place / "image.npy", place / "boxes.npy"]
+    np.save(paths[0], image[:, :, ::-1])
+    np.save(paths[1], boxes.xyxy_N4)
+    return paths
+
+
+@contextlib.contextmanager
+def peer_loop(python, name, *words):
+    """Yield what has another program run once, and returns both its seconds."""
+    script = Path(__file__).parent / "peers" / f"{name}_loop.py"
+    command = [python, *map(str, (script, *words))]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as peer:
+        while peer.stdout.readline().strip() != "ready":
+            if peer.poll() is not None:
+                sys.exit(f"{name} did not start")
+        yield lambda: ask(peer)
 
 
 def ask(peer):
@@ -176,6 +190,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--rtmlib", help="Python of an environment that has rtmlib and openvino")
+    parser.add_argument("--libreyolo", help="Python of an environment that has libreyolo")
     options = parser.parse_args()
     photo = installed_photos()[0]
     image = cv2.resize(read_image(photo)[0], (1920, 1080))
@@ -199,6 +214,10 @@ def main() -> None:
             ways |= stack.enter_context(
                 rtmlib_loops(options.rtmlib, network, image, boxes, Path(place))
             )
+        if options.libreyolo:
+            arrays = save_arrays(image, boxes, Path(place))
+            loop = peer_loop(options.libreyolo, "libreyolo", *arrays)
+            ways["libreyolo"] = stack.enter_context(loop)
         seconds, processor = ({name: [] for name in ways} for _ in range(2))
         for run in range(options.rounds + 1):
             for name, way in ways.items():
@@ -215,7 +234,8 @@ def main() -> None:
     used = {name: statistics.median(values) for name, values in processor.items()}
     for name, values in seconds.items():
         best = options.people / min(values)
-        limit = peak.get("fp32" if name.startswith("rtmlib") else name.split()[-1])
+        peer = name.startswith(("rtmlib", "libreyolo"))
+        limit = peak.get("fp32" if peer else name.split()[-1])
         share = f"{best * work / limit:.0%}" if limit else ""
         print(
             f"| {name} | {options.people / statistics.median(values):.2f} | {best:.2f} |"
