@@ -114,21 +114,25 @@ class TestParts:
         output = np.array(
             [[10, 20, 30], [10, 20, 30], [4, 4, 8], [2, 2, 4], [0.9, 0.4, 0.3], [0.1, 0.5, 0.2]]
         )
-        boxes, scores = read_output(output, classes=2, label=0)
+        boxes, scores = read_output(output, classes=2, labels=(0,))
         assert boxes.tolist() == [[8, 9, 12, 11], [26, 28, 34, 32]]
         assert scores.tolist() == [0.9, 0.3]
+        boxes, scores = read_output(output, classes=2, labels=(0, 1))
+        assert boxes.tolist() == [[8, 9, 12, 11], [18, 19, 22, 21], [26, 28, 34, 32]]
+        assert scores.tolist() == [0.9, 0.5, 0.3]
 
     def test_what_follows_the_classes_is_no_class(self):
         output = np.zeros((4 + 1 + 51, 8))
         output[4, 3], output[5:, :] = 0.8, 9.0
-        _, scores = read_output(output, classes=1, label=0)
+        _, scores = read_output(output, classes=1, labels=(0,))
         assert scores.max() == 0.8
 
     def test_rows_that_are_suppressed_already(self):
         output = np.array([[1, 2, 3, 4, 0.9, 0], [5, 6, 7, 8, 0.8, 2], [1, 1, 2, 2, 0.7, 0]])
-        boxes, scores = read_output(output, classes=80, label=0)
+        boxes, scores = read_output(output, classes=80, labels=(0,))
         assert boxes.tolist() == [[1, 2, 3, 4], [1, 1, 2, 2]]
         assert scores.tolist() == [0.9, 0.7]
+        assert len(read_output(output, classes=80, labels=(0, 2))[0]) == 3
 
     def test_of_boxes_that_overlap_the_surest_stays(self):
         boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10], [0, 0, 10, 5]], float)

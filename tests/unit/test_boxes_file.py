@@ -397,6 +397,21 @@ class TestSelection:
         path = write(tmp_path, SAME_BOXES["coco annotations.json"])
         (boxes,) = load_boxes_file(path, class_name="Dog")([make_frame("photo.jpg")])
         assert boxes.xyxy_N4.tolist() == [[3, 3, 6, 6]]
+        (both,) = load_boxes_file(path, class_name="dog, Person")([make_frame("photo.jpg")])
+        (people,) = load_boxes_file(path)([make_frame("photo.jpg")])
+        assert len(both) == len(people) + 1
+        assert "no class 'cat'; it knows" in refused(path, class_name="dog,cat").message
+        table = write(
+            tmp_path,
+            "source,x1,y1,x2,y2,class\n"
+            + "".join(
+                f"photo.jpg,0,0,{9 + n},9,{kind}\n" for n, kind in enumerate(("Cat", "dog", "a, b"))
+            ).replace("a, b", '"a, b"'),
+            "classes.csv",
+        )
+        for wanted, count in (("cat", 1), ("cat,DOG", 2), ("a, b", 1), ("cow", 0)):
+            (boxes,) = load_boxes_file(table, class_name=wanted)([make_frame("photo.jpg")])
+            assert len(boxes) == count
         message = refused(path, class_name="dogs").message
         assert message == f"boxes file '{path}' has no class 'dogs'; it knows dog, person"
 

@@ -24,6 +24,7 @@ from hrnet_cli.detectors import (
     yolo,
 )
 from hrnet_cli.errors import ExitCode, InputError, UsageError, WeightsError
+from hrnet_cli.geometry import box_iou
 from hrnet_cli.structures import Boxes, Frame
 
 # Random networks are never sure of anything: every box counts.
@@ -240,10 +241,16 @@ class TestTorchvision:
 
     def test_boxes_only_the_wanted_class(self, random_weights):
         # COCO's numbers: 1 person, 3 car.
-        for class_name, label in (("person", 1), ("Car", 3)):
+        for class_name, labels in (("person", (1,)), ("Car", (3,)), ("cat,dog", (17, 18))):
             settings = DetectorSettings(class_name=class_name, person_threshold=0.0)
             detector = open_without_warnings("torchvision", random_weights["torchvision"], settings)
-            assert detector.label == label
+            assert detector.labels == labels
+            frame = Frame(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8), "a")
+            (boxes,) = detector([frame])
+            if len(labels) > 1 and len(boxes) > 1:
+                # One box for what could be either.
+                overlap_NN = box_iou(boxes.xyxy_N4, boxes.xyxy_N4) - np.eye(len(boxes))
+                assert overlap_NN.max() <= settings.overlap + 1e-6
 
     def test_placeholders_are_no_classes(self, random_weights):
         with pytest.raises(InputError, match="has no class 'N/A'"):

@@ -98,7 +98,7 @@ def test_a_file_without_an_overlap_has_the_usual_one(tmp_path):
 def test_classes_have_their_own_numbers(tmp_path):
     save_network(tmp_path / "two.safetensors", ("ball", "person"))
     settings = DetectorSettings(class_name="ball")
-    assert yolo.open_yolo("two", tmp_path / "two.safetensors", settings)._label == 0
+    assert yolo.open_yolo("two", tmp_path / "two.safetensors", settings)._labels == [0]
     with pytest.raises(InputError, match="'persn'"):
         yolo.open_yolo("two", tmp_path / "two.safetensors", DetectorSettings(class_name="persn"))
 

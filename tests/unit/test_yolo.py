@@ -19,6 +19,7 @@ import torch
 from hrnet_cli.detectors import DetectorSettings, yolo
 from hrnet_cli.detectors.yolo import YoloDetector, open_yolo
 from hrnet_cli.errors import ExitCode, InputError, WeightsError
+from hrnet_cli.geometry import box_iou
 from hrnet_cli.structures import Frame
 
 if importlib.util.find_spec("ultralytics") is None:
@@ -128,6 +129,24 @@ class TestRealFiles:
         x1, y1, x2, y2 = boxes.xyxy_N4[0]
         assert x2 - x1 > 700
         assert y2 - y1 > 450
+
+    def test_several_classes_are_boxed(self, test_weights, bus):
+        path = test_weights / "yolo11n.pt"
+        each = [
+            open_yolo("y", path, DetectorSettings(class_name=name))([bus])[0]
+            for name in ("person", "bus", "person, bus")
+        ]
+        assert len(each[2]) == len(each[0]) + len(each[1]) == 5
+        assert set(each[2].scores_N) == {*each[0].scores_N, *each[1].scores_N}
+        assert np.all(np.diff(each[2].scores_N) <= 0)
+
+    def test_what_could_be_one_or_the_other_is_boxed_once(self, test_weights, bus):
+        path = test_weights / "yolo11n.pt"
+        names = "person,bus,truck,car,train,bicycle,backpack,handbag,tie"
+        settings = DetectorSettings(class_name=names, person_threshold=0.01)
+        (boxes,) = open_yolo("y", path, settings)([bus])
+        overlap_NN = box_iou(boxes.xyxy_N4, boxes.xyxy_N4) - np.eye(len(boxes))
+        assert overlap_NN.max() <= settings.overlap + 0.01
 
     def test_a_pose_model_is_a_detector_too(self, test_weights, bus):
         path = test_weights / "yolov8n-pose.pt"

@@ -70,7 +70,10 @@ def eval_(
         ),
     ] = None,
     class_: Annotated[
-        str, typer.Option("--class", help="Class to box, by the detector's name for it.")
+        str,
+        typer.Option(
+            "--class", help="Class to box, by the detector's name for it, or several: cat,dog."
+        ),
     ] = "person",
     person_threshold: Annotated[
         float,

@@ -37,7 +37,8 @@ class DetectorSettings:
     """What a detector looks for, and how sure it must be.
 
     Attributes:
-        class_name: Class to box, by the detector's own name for it.
+        class_name: Class to box, by the detector's own name for it, or several: ``cat,dog``. What
+            could be one or the other is boxed once.
         person_threshold: Boxes with a lower score are dropped, 0 to 1.
         iou_threshold: Of two boxes that overlap more, the less sure one is dropped, 0 to 1; None
             leaves it to the detector: `USUAL_IOU`, or what a ``.safetensors`` file says.

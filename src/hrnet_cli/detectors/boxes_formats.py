@@ -22,7 +22,7 @@ from hrnet_cli.detectors.boxes_listing import (
     to_score,
     whole_number,
 )
-from hrnet_cli.detectors.classes import class_index
+from hrnet_cli.detectors.classes import class_indices, folded_classes
 from hrnet_cli.errors import InputError
 
 # COCO numbers its 80 classes 1 to 90; a list of results carries the numbers without the names.
@@ -130,7 +130,7 @@ def _from_coco_annotations(
         whole_number(category["id"], owner, "category id"): str(category["name"])
         for category in _entries(document, "categories", owner, needed=("id", "name"))
     }
-    wanted = class_index(names, class_name, owner)
+    wanted = class_indices(names, class_name, owner)
     pictures: dict[str, Rows] = {}
     for image in _entries(document, "images", owner, needed=("id", "file_name")):
         rows = pictures[str(image["id"])] = Rows(str(image["file_name"]))
@@ -145,7 +145,7 @@ def _from_coco_annotations(
             )
         # A crowd box covers a group: it is nobody's person box.
         category = whole_number(entry["category_id"], f"{owner}, {place}", "category_id")
-        if category == wanted and not entry.get("iscrowd"):
+        if category in wanted and not entry.get("iscrowd"):
             _add_coco_box(rows, entry, place, owner)
     return [rows.listing() for rows in pictures.values()]
 
@@ -180,7 +180,7 @@ def _coco_picture(entry: Mapping[str, Any], where: str) -> tuple[str, int | None
 def _is_wanted_category(category: object, class_name: str, where: str) -> bool:
     if category is None:
         return True
-    if class_name.casefold() != "person":
+    if folded_classes(class_name) != {"person"}:
         raise InputError(
             f"{where} has the class number {category}, and results carry no class names, so "
             f"'{class_name}' cannot be told from others",
@@ -269,7 +269,7 @@ class _CsvTable:
 
     def _is_wanted(self, row: Mapping[str, str]) -> bool:
         column = _first_of(_CLASS_COLUMNS, self.header)
-        return column is None or row[column].casefold() == self.class_name.casefold()
+        return column is None or row[column].casefold() in folded_classes(self.class_name)
 
 
 def _csv_table(first_row: list[str], class_name: str, owner: str) -> _CsvTable:

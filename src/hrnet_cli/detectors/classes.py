@@ -1,4 +1,4 @@
-"""Looking up the class to box by the name a detector or an annotation file gives it."""
+"""Looking up the classes to box by the names a detector or an annotation file gives them."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -9,17 +9,32 @@ from hrnet_cli.errors import InputError
 _NAMES_SHOWN = 12
 
 
-def class_index(names: Mapping[int, str], class_name: str, owner: str) -> int:
-    """Return the number of a class.
+def folded_classes(class_names: str) -> set[str]:
+    """Return the names of ``cat,dog`` in lower case, and the whole, which may be a name itself."""
+    whole = class_names.strip().casefold()
+    return {whole, *(part.strip() for part in whole.split(",") if part.strip())}
+
+
+def class_indices(names: Mapping[int, str], class_names: str, owner: str) -> tuple[int, ...]:
+    """Return the numbers of classes.
 
     Args:
         names: Class names by number.
-        class_name: Name to find; upper and lower case are the same.
+        class_names: Name to find, or several with commas between them; upper and lower case are
+            the same.
         owner: Who has these classes, for the message, such as ``detector 'yolo11n.pt'``.
 
     Raises:
-        InputError: There is no such class; the message lists the names, nearest first.
+        InputError: One is not there; the message lists the names, nearest first.
     """
+    if any(name.casefold() == class_names.casefold() for name in names.values()):
+        return (_class_index(names, class_names, owner),)
+    parts = [part.strip() for part in class_names.split(",")]
+    found = (_class_index(names, part, owner) for part in parts if part or len(parts) == 1)
+    return tuple(dict.fromkeys(found))
+
+
+def _class_index(names: Mapping[int, str], class_name: str, owner: str) -> int:
     wanted = class_name.casefold()
     for index, name in names.items():
         if name.casefold() == wanted:

@@ -9,8 +9,9 @@ import torch
 from torchvision.models import detection
 
 from hrnet_cli.detectors import DetectorSettings
-from hrnet_cli.detectors.classes import class_index
+from hrnet_cli.detectors.classes import class_indices
 from hrnet_cli.errors import WeightsError
+from hrnet_cli.geometry import box_nms
 from hrnet_cli.structures import Boxes, Frame
 
 # torchvision keeps the best 100 boxes of all classes together; people must not be crowded out by
@@ -25,19 +26,21 @@ class TorchvisionDetector:
     Args:
         name: Name for the records.
         model: Network in evaluation mode, on its device.
-        label: Number of the class to box.
-        max_people: Most boxes for one picture.
-        device: Where the model is.
+        labels: Numbers of the classes to box.
+        settings: Overlap, limit, and device, on which the model is.
     """
 
     def __init__(
-        self, name: str, model: torch.nn.Module, label: int, max_people: int, device: str
+        self,
+        name: str,
+        model: torch.nn.Module,
+        labels: tuple[int, ...],
+        settings: DetectorSettings,
     ) -> None:
         self.name = name
         self.model = model
-        self.label = label
-        self.max_people = max_people
-        self.device = device
+        self.labels = labels
+        self.settings = settings
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
         """Return the boxes of each frame, surest first, in its pixels.
@@ -48,13 +51,18 @@ class TorchvisionDetector:
         return [self._detect(frame) for frame in frames]
 
     def _detect(self, frame: Frame) -> Boxes:
-        pixels_HW3 = torch.from_numpy(np.ascontiguousarray(frame.image_HW3)).to(self.device)
+        pixels_HW3 = torch.from_numpy(np.ascontiguousarray(frame.image_HW3)).to(
+            self.settings.device
+        )
         pixels_3HW = pixels_HW3.permute(2, 0, 1).float() / 255
         with torch.inference_mode():
             (found,) = self.model([pixels_3HW])
-        mine = found["labels"] == self.label
+        mine = torch.isin(found["labels"], found["labels"].new_tensor(self.labels))
         boxes = Boxes(found["boxes"][mine].cpu().numpy(), found["scores"][mine].cpu().numpy())
-        return boxes[np.argsort(-boxes.scores_N, kind="stable")[: self.max_people]]
+        if len(self.labels) > 1:
+            # Each class had its own suppression.
+            boxes = boxes[box_nms(boxes.xyxy_N4, boxes.scores_N, self.settings.overlap)]
+        return boxes[np.argsort(-boxes.scores_N, kind="stable")[: self.settings.max_people]]
 
 
 def open_torchvision(name: str, path: Path, settings: DetectorSettings) -> TorchvisionDetector:
@@ -71,15 +79,15 @@ def open_torchvision(name: str, path: Path, settings: DetectorSettings) -> Torch
     """
     categories = detection.FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
     names = {index: str(category) for index, category in enumerate(categories)}
-    labels = {index: text for index, text in names.items() if text not in ("N/A", "__background__")}
-    label = class_index(labels, settings.class_name, f"detector '{name}'")
+    known = {index: text for index, text in names.items() if text not in ("N/A", "__background__")}
+    labels = class_indices(known, settings.class_name, f"detector '{name}'")
     state = _read_state_dict(path)
     model = _build(path, state, settings)
     _load(model, state, path)
     model.eval().to(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    return TorchvisionDetector(name, model, label, settings.max_people, settings.device)
+    return TorchvisionDetector(name, model, labels, settings)
 
 
 def _read_state_dict(path: Path) -> Mapping[str, torch.Tensor]:

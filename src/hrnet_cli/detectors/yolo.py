@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from hrnet_cli.detectors import DetectorSettings, stored_yolo
-from hrnet_cli.detectors.classes import class_index
+from hrnet_cli.detectors.classes import class_indices
 from hrnet_cli.errors import WeightsError
 from hrnet_cli.optional_packages import EXTRAS, nothing_sent
 from hrnet_cli.structures import Boxes, Frame
@@ -57,14 +57,20 @@ class YoloDetector:
     Args:
         name: Name for the records.
         model: A loaded ``ultralytics.YOLO``.
-        label: Number of the class to box.
+        labels: Numbers of the classes to box.
         settings: Thresholds, limits and device.
     """
 
-    def __init__(self, name: str, model: Any, label: int, settings: DetectorSettings) -> None:  # noqa: ANN401 - ultralytics is imported lazily
+    def __init__(
+        self,
+        name: str,
+        model: Any,  # noqa: ANN401 - ultralytics is imported lazily
+        labels: tuple[int, ...],
+        settings: DetectorSettings,
+    ) -> None:
         self.name = name
         self._model = model
-        self._label = label
+        self._labels = list(labels)
         self._settings = settings
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
@@ -86,7 +92,7 @@ class YoloDetector:
 
     def _detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
         bgr_images = [_bgr_with_every_row(image, self._settings.input_size) for image in images]
-        results = _predict(self._model, bgr_images, self._settings, [self._label])
+        results = _predict(self._model, bgr_images, self._settings, self._labels)
         height, width = images[0].shape[:2]
         return [
             _to_boxes(result.boxes, (width, height), self._settings.max_people)
@@ -120,8 +126,8 @@ def open_yolo(name: str, path: Path, settings: DetectorSettings) -> YoloDetector
         model = _load(_import_ultralytics(), path, settings, stored)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    label = class_index(dict(model.names), settings.class_name, f"detector '{name}'")
-    return YoloDetector(name, model, label, settings)
+    labels = class_indices(dict(model.names), settings.class_name, f"detector '{name}'")
+    return YoloDetector(name, model, labels, settings)
 
 
 def is_pickled_model(path: Path) -> bool:
@@ -272,6 +278,8 @@ def _predict(
             iou=settings.overlap,
             max_det=settings.max_people,
             classes=classes,
+            # What could be a cat or a dog is one animal.
+            agnostic_nms=True,
             device=settings.device,
             verbose=False,
             save=False,

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from hrnet_cli.detectors import DetectorSettings
-from hrnet_cli.detectors.classes import class_index
+from hrnet_cli.detectors.classes import class_indices
 from hrnet_cli.engines import GraphError, open_onnx, open_openvino
 from hrnet_cli.errors import UsageError, WeightsError
 from hrnet_cli.geometry import box_iou
@@ -58,7 +58,7 @@ class ExportedYolo:
         name: Name for the records.
         network: The file at work.
         facts: What the file says of itself.
-        label: Number of the class to box.
+        labels: Numbers of the classes to box.
         settings: Thresholds and limits.
     """
 
@@ -67,13 +67,13 @@ class ExportedYolo:
         name: str,
         network: _Network,
         facts: "_Facts",
-        label: int,
+        labels: tuple[int, ...],
         settings: DetectorSettings,
     ) -> None:
         self.name = name
         self._network = network
         self._facts = facts
-        self._label = label
+        self._labels = labels
         self._settings = settings
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
@@ -88,7 +88,7 @@ class ExportedYolo:
         pixels_13HW = cv2.dnn.blobFromImage(canvas_HW3, 1 / 255)
         output = self._network.compute(pixels_13HW.astype(self._network.dtype, copy=False))
         xyxy_A4, scores_A = read_output(
-            output.astype(np.float32, copy=False), len(self._facts.names), self._label
+            output.astype(np.float32, copy=False), len(self._facts.names), self._labels
         )
         sure_A = scores_A > self._settings.person_threshold
         kept_N = suppress(
@@ -127,8 +127,8 @@ def open_exported_yolo(name: str, path: Path, settings: DetectorSettings) -> Exp
         # Who names a file means the file; which package runs it is not an option of theirs.
         raise WeightsError(error.message, hint=error.hint) from error
     facts = _read_facts(metadata, path)
-    label = class_index(facts.names, settings.class_name, f"detector '{name}'")
-    return ExportedYolo(name, network, facts, label, settings)
+    labels = class_indices(facts.names, settings.class_name, f"detector '{name}'")
+    return ExportedYolo(name, network, facts, labels, settings)
 
 
 def to_canvas(
@@ -160,27 +160,30 @@ def snug_size(image_hw: tuple[int, ...], longest: int, stride: int) -> tuple[int
     return -(-height // stride) * stride, -(-width // stride) * stride
 
 
-def read_output(output: np.ndarray, classes: int, label: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the boxes of a class and their scores.
+def read_output(
+    output: np.ndarray, classes: int, labels: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the boxes of some classes and their scores.
 
     Args:
         output: (4 + C + more, A): middle, size and scores of each place; or (N, 6 + more): rows of
             boxes whose overlaps are gone already.
         classes: Number of classes.
-        label: The class.
+        labels: Numbers of these classes.
 
     Returns:
         Boxes (M, 4) as x1, y1, x2, y2 on the canvas, and scores (M,).
     """
     if output.shape[0] < 4 + classes and output.shape[1] >= _ROW:
-        mine_N = np.round(output[:, 5]) == label
+        mine_N = np.isin(np.round(output[:, 5]), labels)
         return output[mine_N, :4], output[mine_N, 4]
     scores_AC = output[4 : 4 + classes].T
     # A place is of one class only: the likeliest.
-    mine_A = scores_AC.argmax(axis=1) == label
+    likeliest_A = scores_AC.argmax(axis=1)
+    mine_A = np.isin(likeliest_A, labels)
     middles_A2, sizes_A2 = output[:2].T[mine_A], output[2:4].T[mine_A]
     corners_A4 = np.concatenate([middles_A2 - sizes_A2 / 2, middles_A2 + sizes_A2 / 2], axis=1)
-    return corners_A4, scores_AC[mine_A, label]
+    return corners_A4, scores_AC[mine_A, likeliest_A[mine_A]]
 
 
 def suppress(xyxy_N4: np.ndarray, scores_N: np.ndarray, threshold: float, most: int) -> np.ndarray:
