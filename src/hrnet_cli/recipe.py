@@ -34,6 +34,10 @@ OFFICIAL_BATCH = 128
 OFFICIAL_BATCH_LARGE = 96
 
 
+# Where a value came from, for messages, when no file said it.
+_OPTIONS = "options"
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """What to learn from and to measure on.
@@ -241,7 +245,7 @@ def load_config(
         ConfigError: No such recipe, the file is not TOML, a key is unknown (the nearest is
             named), or a value has the wrong type or range.
     """
-    tables, where = _read(name_or_path) if name_or_path else ({}, "options")
+    tables, where = _read(name_or_path) if name_or_path else ({}, _OPTIONS)
     for key, value in (defaults or {}).items():
         table, name = _place(tables, key)
         table.setdefault(name, value)
@@ -249,7 +253,14 @@ def load_config(
         if value is not None:
             table, name = _place(tables, key)
             table[name] = value
-    return typing.cast("TrainConfig", _build(TrainConfig, tables, where=where, prefix=""))
+    try:
+        return typing.cast("TrainConfig", _build(TrainConfig, tables, where=where, prefix=""))
+    except ConfigError as error:
+        given = [key for key, value in (overrides or {}).items() if value is not None]
+        if where == _OPTIONS or not any(f": {key} is " in error.message for key in given):
+            raise
+        # The file says something else, which was replaced.
+        raise ConfigError(error.message.replace(where, _OPTIONS, 1), hint=error.hint) from error
 
 
 def config_to_toml(config: TrainConfig) -> str:

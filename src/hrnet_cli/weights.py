@@ -51,7 +51,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 # What tells a path that does not exist from a misspelt name.
-FILE_SUFFIXES = (".pt", ".pth", ".onnx", ".safetensors", ".tar", ".torchscript", ".engine", ".xml")
+FILE_SUFFIXES = (".pt", ".pth", ".onnx", ".safetensors", ".tar", ".torchscript", ".engine", ".xml",
+                 ".mnn")  # fmt: skip
 
 
 def weights_list_path(package: Path = PACKAGE) -> Path:

@@ -492,6 +492,10 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     assert "cannot be read: Is a directory" in refused(tmp_path).message
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     assert "is not UTF-8 text" in refused(tmp_path / "photo.jpg").message
+    (tmp_path / "yolo.pt").write_bytes(b"PK\x03\x04\xff\xe0")
+    error = refused(tmp_path / "yolo.pt")
+    assert error.message == f"boxes file '{tmp_path / 'yolo.pt'}' is a model"
+    assert error.hint.startswith("a detector is named with --detector")
 
 
 def test_five_thousand_photos_are_matched_fast(tmp_path):

@@ -288,6 +288,14 @@ def test_values_out_of_range_are_refused(key, value, message):
     assert failure(None, {key: value})[0].startswith(f"options: {message}")
 
 
+def test_a_recipe_is_not_blamed_for_what_an_option_said(tmp_path):
+    path = write(tmp_path, "[optimizer]\nlearning_rate = 0.1\nepochs = 0\n")
+    message, _ = failure(str(path), {"optimizer.epochs": 3, "optimizer.learning_rate": 0.0})
+    assert message == "options: optimizer.learning_rate is 0.0, expected more than 0"
+    message, _ = failure(str(path), {"optimizer.learning_rate": 1.0})
+    assert message == f"{path}: optimizer.epochs is 0, expected more than 0"
+
+
 def test_every_number_that_has_a_limit_has_a_test():
     """A new number must be given a range, or be named here as free of one."""
     free = set()

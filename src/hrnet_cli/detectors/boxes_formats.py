@@ -27,6 +27,7 @@ from hrnet_cli.errors import InputError
 
 # COCO numbers its 80 classes 1 to 90; a list of results carries the numbers without the names.
 COCO_PERSON_ID = 1
+_MODEL_SUFFIXES = (".pt", ".pth", ".onnx", ".safetensors", ".engine")
 _EXPECTED = (
     "expected JSON Lines as hrnet writes them, COCO results or annotations (JSON), "
     "or CSV with a header"
@@ -83,7 +84,13 @@ def _read_text(path: Path, owner: str) -> str:
     except OSError as error:
         raise InputError(f"{owner} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{owner} is not UTF-8 text", hint=_EXPECTED) from error
+        model = path.suffix.lower() in _MODEL_SUFFIXES
+        raise InputError(
+            f"{owner} is {'a model' if model else 'not UTF-8 text'}",
+            hint="a detector is named with --detector, and hrnet eval wants --boxes detector, too"
+            if model
+            else _EXPECTED,
+        ) from error
 
 
 def _json_lines(text: str, owner: str) -> Iterator[tuple[Any, str, str]]:
