@@ -108,7 +108,8 @@ def _import(package: str) -> ModuleType:
 @contextlib.contextmanager
 def nothing_printed() -> Iterator[None]:
     """Keep what an engine prints on stdout in the block, from its own code too, from there."""
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     try:
         kept = os.dup(_STDOUT)
     except OSError:  # closed: nothing can be printed

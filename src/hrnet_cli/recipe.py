@@ -35,7 +35,7 @@ OFFICIAL_BATCH_LARGE = 96
 
 
 # Where a value came from, for messages, when no file said it.
-_OPTIONS = "options"
+OPTIONS = "options"
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def load_config(
         ConfigError: No such recipe, the file is not TOML, a key is unknown (the nearest is
             named), or a value has the wrong type or range.
     """
-    tables, where = _read(name_or_path) if name_or_path else ({}, _OPTIONS)
+    tables, where = _read(name_or_path) if name_or_path else ({}, OPTIONS)
     for key, value in (defaults or {}).items():
         table, name = _place(tables, key)
         table.setdefault(name, value)
@@ -257,10 +257,10 @@ def load_config(
         return typing.cast("TrainConfig", _build(TrainConfig, tables, where=where, prefix=""))
     except ConfigError as error:
         given = [key for key, value in (overrides or {}).items() if value is not None]
-        if where == _OPTIONS or not any(f": {key} is " in error.message for key in given):
+        if where == OPTIONS or not any(f": {key} is " in error.message for key in given):
             raise
         # The file says something else, which was replaced.
-        raise ConfigError(error.message.replace(where, _OPTIONS, 1), hint=error.hint) from error
+        raise ConfigError(error.message.replace(where, OPTIONS, 1), hint=error.hint) from error
 
 
 def config_to_toml(config: TrainConfig) -> str:

@@ -30,6 +30,8 @@ from hrnet_cli.targets import encode
 # Smaller batches fit anywhere and are not worth a look.
 CHECKED_BATCH = 4
 MOST_WORKERS = 8
+# More are of no use, and each is a process with its own memory.
+WORKERS_A_PROCESSOR = 4
 # The argument that keeps batch statistics apart; PyTorch 2.15 gave it another name.
 _SYNC_BUFFERS = (
     "forward_sync_buffers"
@@ -300,7 +302,7 @@ def restore(run: Run, state: dict[str, Any]) -> bool:
             run.average.load_state_dict(state["average"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise TrainingError(
-            f"the saved state is of another network: {str(error).splitlines()[0]}",
+            f"the saved state is of another network: {str(error).splitlines()[-1].strip()}",
             hint="resume with the configuration the run was started with",
         ) from error
     run.progress = Progress(**state["progress"])
@@ -367,6 +369,7 @@ def _set_batch(run: Run) -> None:
         # On a CPU the network needs all cores: a reader that takes one from it for a moment makes
         # the other threads of the step wait, and costs far more than it saves.
         workers = min(MOST_WORKERS, share) if run.device.startswith("cuda") else 0
+    workers = min(workers, WORKERS_A_PROCESSOR * processors())
     pin = run.device.startswith("cuda")
     run.loader = build_loader(run.data, run.sampler, workers=workers, pin=pin)
 

@@ -254,10 +254,12 @@ def _announce(loop: _Loop) -> None:
             f" has {config.optimizer.epochs}; --schedule cosine fits any length"
         )
     if loop.place.resume:
-        progress = run.progress
+        progress, epochs = run.progress, config.optimizer.epochs
         loop.on_event(
-            f"resuming in epoch {progress.epoch + 1} of {config.optimizer.epochs} after"
-            f" {progress.step} of its {run.epoch_steps} steps"
+            f"resuming in epoch {progress.epoch + 1} of {epochs} after {progress.step} of its"
+            f" {run.epoch_steps} steps"
+            if progress.epoch < epochs
+            else f"the run has had its {epochs} epochs; more of them: --epochs"
         )
     if run.team.leads:
         write_bytes_atomic(loop.place.folder.config, config_to_toml(config).encode())

@@ -189,6 +189,10 @@ class TestBench:
         assert [stage["name"] for stage in data["stages"]] == [
             "decode photo", "crop", "decode heatmaps", "draw",
         ]  # fmt: skip
+        for stage in data["stages"]:
+            each = 2 if stage["unit"] == "people" else 1
+            assert stage["per_second"] == pytest.approx(each * 1000 / stage["ms"])
+        assert {stage["unit"] for stage in data["stages"]} == {"people", "photos"}
         (network,) = data["networks"]
         assert network["name"] == "torch fp32"
         assert network["per_second"] == pytest.approx(2000 / network["ms"])

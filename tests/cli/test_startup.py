@@ -43,6 +43,32 @@ def test_the_command_line_loads_nothing_heavy():
     assert not loaded & HEAVY
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is Linux's")
+@pytest.mark.parametrize(
+    ("words", "place", "code", "line"),
+    [
+        ("--help", ">/dev/full", 8, "error: standard output cannot be written: no space left on"),
+        ("detect --help", ">/dev/full", 8, "error: standard output cannot be written: no space"),
+        ("--version", ">&-", 8, "error: standard output cannot be written: it is closed"),
+        ("merge --help", ">&-", 8, "error: standard output cannot be written: it is closed"),
+        ("detect --boxes none.json a.jpg", ">&-", 3, "error: "),
+        ("detect a.jpg --out " + "a" * 300, "", 2, "error: a name is longer than files may have"),
+    ],
+)
+def test_stdout_that_takes_nothing_is_one_line(tmp_path, words, place, code, line):
+    result = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m hrnet_cli {words} {place}', sys.executable],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert result.stderr.startswith(line)
+    assert "Traceback" not in result.stderr
+    assert "Exception ignored" not in result.stderr
+    assert result.returncode == code
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import json, sys\n"

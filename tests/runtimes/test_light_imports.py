@@ -80,6 +80,21 @@ def test_exported_models_need_no_torch(folder, model, engine):
     assert len(records[0]["people"]) == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of Unix closes stdout")
+@pytest.mark.parametrize("model", ["tiny.onnx", "tiny.mnn"])
+def test_closed_stdout_is_no_obstacle(folder, model):
+    words = f"detect photo.png --model {model} --detector whole-image --out closed --overwrite -q"
+    result = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m hrnet_cli {words} >&-', sys.executable],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len((folder / "closed" / "poses.jsonl").read_text().splitlines()) == 1
+
+
 def test_a_checkpoint_needs_torch_once(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HRNET_HOME", str(tmp_path))
     run = ("--model", "tiny.safetensors", "--detector", "whole-image", "--runtime", "openvino")

@@ -208,6 +208,8 @@ def test_a_list_that_cannot_be_read_is_named(content, reason):
 
 def test_a_dash_stands_for_the_lines_of_standard_input():
     touch("a.jpg", "b.jpg", "c.jpg")
+    error = problem("-", stdin=iter(["a.jpg\n", "PK\x03\x04\0\0\n"]))
+    assert "standard input cannot be read: it is not UTF-8 text" in error.message
     plan = plan_sources(["c.jpg", "-"], stdin=iter(["a.jpg\n", "\n", "# no\n", "b.jpg"]))
     assert paths(plan) == ["c.jpg", "a.jpg", "b.jpg"]
 

@@ -13,14 +13,16 @@ from torch.multiprocessing.spawn import spawn
 
 from hrnet_cli import memory, run_folder, training
 from hrnet_cli.checkpoint import load_model
+from hrnet_cli.data.crops import EpochSampler, build_loader
 from hrnet_cli.data.photos import PhotoFiles
+from hrnet_cli.device import processors
 from hrnet_cli.distributed import Team, join_team, leave_team
 from hrnet_cli.errors import ConfigError, DeviceError, InputError, TrainingError
 from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.recipe import load_config
 from hrnet_cli.run_events import EpochReport, StepReport
 from hrnet_cli.run_folder import open_run
-from hrnet_cli.run_state import Run
+from hrnet_cli.run_state import WORKERS_A_PROCESSOR, Run
 from hrnet_cli.training import Place, train
 from hrnet_cli.training_data import open_training_data
 from training_data import come_late, configure, train_as_rank, write_spots
@@ -165,6 +167,24 @@ def test_photos_are_decoded_once_where_they_are_shared(tmp_path, monkeypatch):
     assert sorted(read[:8]) == list(range(8))  # 16 people; what follows is measuring
     with pytest.raises(TrainingError, match=r"share_photos = true, this run has false"):
         run_in(tmp_path / "run", configure(spots), resume=True)
+
+
+def test_a_thousand_workers_are_not_begun(spots, tmp_path, monkeypatch):
+    asked = []
+
+    def load_here(*arguments, workers, **options):
+        asked.append(workers)
+        return build_loader(*arguments, workers=0, **options)
+
+    monkeypatch.setattr("hrnet_cli.run_state.build_loader", load_here)
+    run_in(tmp_path / "many", configure(spots, optimizer__epochs=1, data__workers=1000))
+    assert set(asked) == {WORKERS_A_PROCESSOR * processors()}
+
+
+def test_more_workers_than_processors_are_no_warning(recwarn):
+    sampler = EpochSampler(2, batch_size=1, seed=0)
+    build_loader([0, 1], sampler, workers=WORKERS_A_PROCESSOR * processors())
+    assert not recwarn.list
 
 
 def test_workers_give_the_same_weights(spots, tmp_path):

@@ -30,6 +30,9 @@ from hrnet_cli.cli.train import EXAMPLES as TRAIN_EXAMPLES
 from hrnet_cli.cli.train import train
 from hrnet_cli.errors import ExitCode, HrnetError, UsageError
 
+_STDOUT = 1
+_STDOUT_ERRORS = {errno.ENOSPC: "no space left on the device", errno.EBADF: "it is closed"}
+
 
 class _ErrorBoundary(TyperGroup):
     """Turn every error a user can cause into one line and its exit code.
@@ -49,6 +52,8 @@ class _ErrorBoundary(TyperGroup):
             from hrnet_cli.cli.console import say_error
 
             say_error(error.message, error.hint)
+            if error.exit_code == ExitCode.OUTPUT:
+                _drop_unwritable()
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             from hrnet_cli.cli.console import say
@@ -60,14 +65,38 @@ class _ErrorBoundary(TyperGroup):
             _drop_stdout()
             raise typer.Exit(ExitCode.OK) from error
         except OSError as error:
-            # Files are reported where they are written; what is left is a full place for stdout.
-            if error.errno != errno.ENOSPC or error.filename is not None:
+            code = _code_of(error)
+            if code is None:
                 raise
-            from hrnet_cli.cli.console import say_error
+            raise typer.Exit(code) from error
 
-            _drop_stdout()
-            say_error("standard output cannot be written: no space left on the device")
-            raise typer.Exit(ExitCode.OUTPUT) from error
+    def main(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - click's own signature
+        """Run, and say what keeps the help from being printed, too."""
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            code = _code_of(error)
+            if code is None:
+                raise
+            sys.exit(code)
+
+
+def _code_of(error: OSError) -> int | None:
+    """Say in one line what the system refused, and return the exit code; None for the unexpected.
+
+    Files are reported where they are written; what is left is stdout, and names beyond all limits.
+    """
+    from hrnet_cli.cli.console import say_error
+
+    if error.errno == errno.ENAMETOOLONG and error.filename is not None:
+        say_error(f"a name is longer than files may have: '{str(error.filename)[:60]}...'")
+        return ExitCode.USAGE
+    reason = _STDOUT_ERRORS.get(error.errno or 0)
+    if reason is None or error.filename is not None:
+        return None
+    _drop_stdout()
+    say_error(f"standard output cannot be written: {reason}")
+    return ExitCode.OUTPUT
 
 
 def _refuse_empty(words: list[str]) -> None:
@@ -84,6 +113,14 @@ def _refuse_empty(words: list[str]) -> None:
                 f"an empty value is given: {place}",
                 hint='a shell variable that is not set gives one, as in "$OUT"',
             )
+
+
+def _drop_unwritable() -> None:
+    """Let go of what stdout still holds and cannot take, which would end Python with code 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
 
 
 def _drop_stdout() -> None:
@@ -133,7 +170,22 @@ def _terminate(signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(signum).name)
 
 
+def _fill_stdout() -> None:
+    """Put in the place of a closed stdout what cannot be written to.
+
+    Otherwise the next file that is opened gets its number, and all that is printed.
+    """
+    if sys.stdout is not None:
+        return
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    if nowhere != _STDOUT:
+        os.dup2(nowhere, _STDOUT)
+        os.close(nowhere)
+    sys.stdout = os.fdopen(_STDOUT, "w", closefd=False)
+
+
 def main() -> None:
     """Run ``hrnet`` with the arguments of this process; SIGTERM ends it as cleanly as Ctrl-C."""
     signal.signal(signal.SIGTERM, _terminate)
+    _fill_stdout()
     app()

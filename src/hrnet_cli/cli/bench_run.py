@@ -73,6 +73,12 @@ class _Numbers:
             return None
         return self.multiplications * timing.per_second / peak
 
+    def rate(self, timing: "Timing") -> tuple[float, str]:
+        """Return how many a second a stage does, and what of: photos or people."""
+        if timing.name.startswith(("crop", "decode heat", "draw")):
+            return timing.per_second, "people"
+        return timing.per_second / self.people, "photos"
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         networks = [
@@ -80,11 +86,15 @@ class _Numbers:
             | {"share_of_peak": self.share_of_peak(timing), "AP": self.aps.get(timing.name)}
             for timing in self.networks
         ]
+        stages = [
+            timing.to_json() | dict(zip(("per_second", "unit"), self.rate(timing), strict=True))
+            for timing in self.stages
+        ]
         return {
             "schema": SCHEMA,
             "model": self.model,
             "people": self.people,
-            "stages": [timing.to_json() for timing in self.stages],
+            "stages": stages,
             "networks": networks,
             "left_out": self.left_out,
             "peak_gflops": {name: 2 * peak / 1e9 for name, peak in self.peaks.items()},
@@ -234,9 +244,7 @@ def _print(numbers: _Numbers) -> None:
 
     table = Table("stage", "ms", "a second", title=f"{numbers.people} people in a photo")
     for timing in numbers.stages:
-        pictures = not timing.name.startswith(("crop", "decode heat", "draw"))
-        rate = timing.per_second / numbers.people if pictures else timing.per_second
-        unit = "photos" if pictures else "people"
+        rate, unit = numbers.rate(timing)
         table.add_row(timing.name, f"{timing.ms:.2f}", f"{rate:.1f} {unit}")
     console.out().print(table)
     columns = ["network", "ms", "people a second", "times", "% of peak"]

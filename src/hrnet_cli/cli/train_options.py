@@ -114,7 +114,9 @@ PrecisionOption = Annotated[
 CompileOption = Annotated[
     bool, typer.Option("--compile", help="Compile the network: a slow start, then faster.")
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Of weights and samples.")]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", min=0, max=2**63 - 1, help="Of weights and samples.")
+]
 DeterministicOption = Annotated[
     bool, typer.Option("--deterministic", help="Refuse operations whose result can vary.")
 ]
@@ -129,7 +131,11 @@ DevicesOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", min=0, help="Processes that read photos, for each device."),
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that read photos, for each device; at most 4 for each processor.",
+    ),
 ]
 CacheOption = Annotated[
     str | None,

@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from hrnet_cli.cli.console import out, say, say_error, say_warning
 from hrnet_cli.cli.train_options import TrainOptions
-from hrnet_cli.errors import ExitCode, HrnetError, UsageError
+from hrnet_cli.errors import ConfigError, ExitCode, HrnetError, InputError, UsageError
 
 if TYPE_CHECKING:
     from hrnet_cli.recipe import TrainConfig
     from hrnet_cli.training import TrainResult
+
+
+# What a run that goes on must not change: its network, its targets and what it averages.
+_KEPT = {
+    "model.width": "--width",
+    "model.input_hw": "--input",
+    "model.codec": "--codec",
+    "model.sigma": "--sigma",
+    "optimizer.ema": "--ema",
+}
 
 
 def run(options: TrainOptions) -> None:
@@ -50,13 +60,31 @@ def _of_the_folder(options: TrainOptions) -> TrainOptions:
 
 
 def _configuration(options: TrainOptions) -> "TrainConfig":
+    """Return the configuration; what an option says wrongly is a mistake of usage."""
+    from hrnet_cli.recipe import OPTIONS
+
+    try:
+        return _read_configuration(options)
+    except ConfigError as error:
+        if not error.message.startswith(f"{OPTIONS}: "):
+            raise
+        raise UsageError(error.message, hint=error.hint) from error
+
+
+def _read_configuration(options: TrainOptions) -> "TrainConfig":
     from hrnet_cli.recipe import load_config
     from hrnet_cli.run_folder import RunFolder
     from hrnet_cli.start import starting_spec
 
     stored = RunFolder(options.out).config if options.resume and options.out else None
     if stored is not None and stored.is_file():
-        return load_config(str(stored), options.overrides)
+        begun, config = (load_config(str(stored), change) for change in (None, options.overrides))
+        _refuse_another_network(begun, config, options.out)
+        return config
+    if stored is not None and not RunFolder(options.out or Path()).path.exists():
+        raise InputError(
+            f"there is no run in '{options.out}' to resume", hint="leave out --resume to begin one"
+        )
     config = load_config(options.recipe, options.overrides)
     spec = starting_spec(config.model.start, offline=options.offline)
     if spec is None:
@@ -67,6 +95,25 @@ def _configuration(options: TrainOptions) -> "TrainConfig":
         "model.codec": spec.codec,
     }
     return load_config(options.recipe, options.overrides, like_the_start)
+
+
+def _refuse_another_network(
+    begun: "TrainConfig", config: "TrainConfig", folder: Path | None
+) -> None:
+    """Raise UsageError where options change what a run that goes on learns."""
+    for key, option in _KEPT.items():
+        section, name = key.split(".")
+        before, now = (getattr(getattr(one, section), name) for one in (begun, config))
+        if before != now:
+            raise UsageError(
+                f"{option} is {_shown(now)}, but the run in '{folder}' has {_shown(before)} and"
+                " keeps that to its end",
+                hint=f"leave out {option}, or begin another run with --from this one's weights",
+            )
+
+
+def _shown(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else f"{value}"
 
 
 def _default_folder(config: "TrainConfig") -> Path:

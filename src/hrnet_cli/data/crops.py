@@ -7,6 +7,7 @@ Shape letters: B crops of a batch, N people, K keypoints, H W crop height and wi
 """
 
 import signal
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -306,17 +307,20 @@ def build_loader(
         workers: Processes that load; 0 for loading between the steps.
         pin: Hand over batches in page-locked memory, for a copy to CUDA beside the work.
     """
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=_start_worker,
-        pin_memory=pin,
-        persistent_workers=workers > 0,
-        # Its own, so that making a loader draws nothing from the generator of the training.
-        generator=torch.Generator(),
-    )
+    with warnings.catch_warnings():
+        # More workers than processors are of use where photos come over a network.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_start_worker,
+            pin_memory=pin,
+            persistent_workers=workers > 0,
+            # Its own, so that making a loader draws nothing from the generator of the training.
+            generator=torch.Generator(),
+        )
 
 
 def missing_photos(people: LabelledPeople) -> list[Path]:

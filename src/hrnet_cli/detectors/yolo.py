@@ -36,6 +36,7 @@ from hrnet_cli.structures import Boxes, Frame
 
 _SUFFIXES = (".pt", ".onnx", ".torchscript", ".engine", stored_yolo.SUFFIX)
 _OPENVINO_FOLDER = "_openvino_model"
+_SETTINGS_PREFIX = "hrnet-"
 _EXPECTED = f"expected {' '.join(_SUFFIXES)} or an OpenVINO folder named *{_OPENVINO_FOLDER}"
 # Pictures of equal size that pass the network together; more gains nothing on a CPU.
 _BATCH_SIZE = 8
@@ -173,7 +174,17 @@ def export_yolo(path: Path, target: str, folder: Path, *, half: bool) -> Path:
                 hint="hrnet detect takes the .pt file itself",
             ) from error
     copy.unlink()
+    _forget_settings()
     return Path(str(written))
+
+
+def _forget_settings() -> None:
+    """Delete the settings that the exporter wrote again, in the folder that was made for them."""
+    from ultralytics.utils import USER_CONFIG_DIR
+
+    folder = Path(USER_CONFIG_DIR).parent
+    if folder.name.startswith(_SETTINGS_PREFIX) and folder.parent == Path(tempfile.gettempdir()):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_path(path: Path) -> None:
@@ -191,7 +202,7 @@ def _check_path(path: Path) -> None:
 def _import_ultralytics() -> Any:  # noqa: ANN401 - ultralytics.YOLO
     """Return ``ultralytics.YOLO``, imported with settings in a folder that is then deleted."""
     try:
-        with tempfile.TemporaryDirectory(prefix="hrnet-") as settings_folder:
+        with tempfile.TemporaryDirectory(prefix=_SETTINGS_PREFIX) as settings_folder:
             os.environ["YOLO_CONFIG_DIR"] = settings_folder
             from ultralytics import YOLO
             from ultralytics.utils import events

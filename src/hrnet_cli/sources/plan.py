@@ -159,7 +159,7 @@ def _expand_lists(source: str, stdin: Iterable[str] | None) -> Iterable[str]:
             else path.read_text(encoding="utf-8-sig").splitlines()
         )
         return _lines(text)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         name = "standard input" if source == "-" else f"list '{path}'"
         raise InputError(
@@ -167,8 +167,10 @@ def _expand_lists(source: str, stdin: Iterable[str] | None) -> Iterable[str]:
         ) from error
 
 
-def _lines(lines: Iterable[str]) -> Iterable[str]:
-    stripped = (line.strip() for line in lines)
+def _lines(lines: Iterable[str]) -> list[str]:
+    stripped = [line.strip() for line in lines]
+    if any("\0" in line for line in stripped):
+        raise ValueError("no path has a zero byte")
     return [line for line in stripped if line and not line.startswith("#")]
 
 
