@@ -55,7 +55,8 @@ def test_the_command_line_loads_nothing_heavy():
         ("detect a.jpg --out " + "a" * 300, "", 2, "error: a name is longer than files may have"),
     ],
 )
-def test_stdout_that_takes_nothing_is_one_line(tmp_path, words, place, code, line):
+def test_what_the_system_refuses_is_one_line(tmp_path, words, place, code, line):
+    (tmp_path / "a.jpg").touch()
     result = subprocess.run(
         ["/bin/sh", "-c", f'exec "$0" -m hrnet_cli {words} {place}', sys.executable],
         cwd=tmp_path,
