@@ -25,6 +25,7 @@ from hrnet_cli.runtimes.graph import trace
 from hrnet_cli.runtimes.graph_files import write_graph_file
 from hrnet_cli.runtimes.torch_eager import TorchEager
 from hrnet_cli.scratch import replace_folder, scratch_beside
+from hrnet_cli.seals import seal
 from hrnet_cli.structures import Boxes
 
 if TYPE_CHECKING:
@@ -181,8 +182,9 @@ def export_detector(
     _check_place(out, TARGETS[target], overwrite=overwrite)
     with _making(out) as scratch:
         written = export_yolo(path, target, scratch, half=precision == "fp16")
-        difference = _compare_boxes(path, written)
         graph = next(written.glob("*.xml")) if written.is_dir() else written
+        seal(graph)
+        difference = _compare_boxes(path, written)
         _put_in_place(graph, out, scratch, folder=TARGETS[target].folder)
     return difference
 

@@ -48,7 +48,7 @@ GRAPHS_KEPT = 8
 # OpenVINO compiles a graph once for each way to use the threads, and detectors besides.
 BLOBS_KEPT = 32
 # To be raised when the graph made of the same network becomes another one.
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -808,7 +808,7 @@ def test_unknown_suffixes_are_named_and_counted_and_no_error(hrnet):
         Path(f"set/{number}.txt").touch()
     result = hrnet("set")
     assert result.stderr.splitlines()[0] == (
-        "skipped 7 files that are no photos or videos:"
+        "skipped 7 files, no photos or videos:"
         " set/0.txt, set/1.txt, set/2.txt, set/3.txt, set/4.txt and 2 more"
     )
 

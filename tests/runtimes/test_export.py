@@ -147,6 +147,59 @@ class TestFiles:
         assert 1e-3 < worst(opened.runtime(random_crops(5)), expected) < 0.5
 
 
+class TestDamage:
+    @pytest.mark.parametrize("target", ["onnx", "openvino", "mnn"])
+    @pytest.mark.parametrize("where", [0.3, 0.6, 0.9999])
+    def test_a_graph_with_a_hole_is_not_computed_with(self, weights_file, tmp_path, target, where):
+        needs(target)
+        out = tmp_path / ExportWish(target).default_path("tiny")
+        export_model(weights_file, None, ExportWish(target), out, MATERIAL)
+        open_model(out, None, CPU)
+        largest = max(out.iterdir() if out.is_dir() else [out], key=lambda one: one.stat().st_size)
+        content = bytearray(largest.read_bytes())
+        start = int(where * len(content)) - 200
+        content[start : start + 100] = bytes(value ^ 0x55 for value in content[start : start + 100])
+        largest.write_bytes(content)
+        with pytest.raises(WeightsError) as caught:
+            open_model(out, None, CPU)
+        assert str(largest) in caught.value.message or str(graph_file(out)) in caught.value.message
+        assert "\n" not in caught.value.message
+
+    def test_the_description_of_an_openvino_graph_is_sealed_too(self, weights_file, tmp_path):
+        needs("openvino")
+        out = tmp_path / "tiny_openvino"
+        export_model(weights_file, None, ExportWish("openvino"), out, MATERIAL)
+        text = (out / "tiny.xml").read_text()
+        assert 'auto_pad="explicit"' in text
+        (out / "tiny.xml").write_text(text.replace('pads_begin="1, 1"', 'pads_begin="0, 0"', 1))
+        with pytest.raises(WeightsError, match="is damaged: its content is not what was written"):
+            open_model(out, None, CPU)
+
+    def test_a_kept_graph_with_a_hole_is_made_anew(
+        self, weights_file, tmp_path, monkeypatch, caplog, expected
+    ):
+        needs("openvino")
+        monkeypatch.setenv("HRNET_HOME", str(tmp_path))
+        wish = Computing("cpu", "openvino")
+        open_model(weights_file, None, wish)
+        (weights,) = compiled_folder().rglob("model.bin")
+        content = bytearray(weights.read_bytes())
+        content[1000:3000] = bytes(2000)
+        weights.write_bytes(content)
+        runtime = open_model(weights_file, None, wish).runtime
+        assert "is damaged: its content is not what was written" in caplog.text
+        assert worst(runtime(random_crops(5)), expected) < TOLERANCES["fp32"]
+
+    def test_files_without_a_seal_are_read_as_ever(self, weights_file, tmp_path, expected):
+        needs("onnx")
+        out = tmp_path / "tiny.onnx"
+        export_model(weights_file, None, ExportWish("onnx"), out, MATERIAL)
+        assert read_exported(out).metadata["content_sha256"]
+        out.write_bytes(out.read_bytes()[: -(4 + 14 + 2 + 64)])
+        assert "content_sha256" not in read_exported(out).metadata
+        assert worst(open_model(out, None, CPU).runtime(random_crops(5)), expected) < 1e-4
+
+
 class TestComparison:
     def test_a_file_that_gives_other_keypoints_is_not_written(
         self, weights_file, tmp_path, monkeypatch

@@ -27,11 +27,13 @@ EXAMPLES = """Examples:
 def bench(
     model: ModelOption = None,
     runtimes: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--runtimes", help="Which to time: torch,compiled,onnx,openvino,mnn; compiling is slow."
+            "--runtimes",
+            help="Which to time: torch,compiled,onnx,openvino,mnn; compiling is slow.",
+            show_default="torch,onnx,openvino,mnn; those of an exported file",
         ),
-    ] = "torch,onnx,openvino,mnn",
+    ] = None,
     precisions: Annotated[
         str | None,
         typer.Option(

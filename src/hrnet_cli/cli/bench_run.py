@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "hrnet-bench/1"
 PRECISIONS_TIMED = ("fp32", "bf16")
+# Compiling takes minutes.
+RUNTIMES_TIMED = ("torch", "onnx", "openvino", "mnn")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class BenchOptions:
     """The options of ``hrnet bench`` as given."""
 
     model: str | None
-    runtimes: str
+    runtimes: str | None
     precisions: str | None
     people: int
     rounds: int
@@ -110,14 +112,14 @@ def run(options: BenchOptions) -> None:
     """
     from hrnet_cli.runtimes import PRECISIONS, RUNTIMES, Computing
 
-    runtimes = parse_list(options.runtimes, "--runtimes", tuple(RUNTIMES))
+    named = options.runtimes and parse_list(options.runtimes, "--runtimes", tuple(RUNTIMES))
     wanted = options.precisions and parse_list(options.precisions, "--precisions", PRECISIONS)
     parse_size(options.input_size)
     if options.photos is not None and options.accuracy is None:
         raise UsageError("--photos is a part of --accuracy, which is not given")
     from hrnet_cli.benching import open_contenders
     from hrnet_cli.estimator import ModelHints, find_model
-    from hrnet_cli.runtimes.exported import graph_file, read_exported
+    from hrnet_cli.runtimes.exported import FORMATS, graph_file, read_exported
 
     path, spec = find_model(
         options.model,
@@ -127,8 +129,10 @@ def run(options: BenchOptions) -> None:
         on_progress=fetch_announcer("pose model", quiet=options.quiet),
     )
     graph = graph_file(path)
-    usual = PRECISIONS_TIMED if graph is None else (read_exported(graph).precision,)
-    precisions = wanted or usual
+    usual, able = PRECISIONS_TIMED, RUNTIMES_TIMED
+    if graph is not None:
+        usual, able = (read_exported(graph).precision,), FORMATS[graph.suffix.lower()].runtimes
+    precisions, runtimes = wanted or usual, named or able
     computing = Computing(options.device, threads=options.threads)
     contenders, left_out = open_contenders(path, spec, runtimes, precisions, computing)
     if not contenders:

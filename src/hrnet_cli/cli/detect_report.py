@@ -91,8 +91,7 @@ def say_skipped(plan: "SourcePlan", options: DetectOptions) -> None:
         more = len(plan.skipped) - NAMES_SHOWN
         rest = f" and {more} more" if more > 0 else ""
         console.say(
-            f"skipped {_count(len(plan.skipped), 'file')} that are no photos or videos:"
-            f" {shown}{rest}"
+            f"skipped {_count(len(plan.skipped), 'file')}, no photos or videos: {shown}{rest}"
         )
 
 

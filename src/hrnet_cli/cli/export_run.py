@@ -158,7 +158,9 @@ def _export_detector(options: ExportOptions, path: Path, started: float) -> None
         raise UsageError(
             f"--to {options.to} --precision {options.precision} is for pose models; a detector is"
             " written to onnx or openvino, in fp32 or fp16",
-            hint="for int8 use ultralytics itself: yolo export model=FILE format=openvino int8=True"
+            hint="--to openvino"
+            if options.precision != "int8"
+            else "for int8 use ultralytics itself: yolo export model=FILE format=openvino int8=True"
             " data=YOUR.yaml; hrnet detect takes the result",
         )
     _refuse_for_detectors(options)

@@ -36,16 +36,29 @@ ConfigOption = Annotated[
 ]
 WidthOption = Annotated[
     int | None,
-    typer.Option("--width", min=2, help="Channels of the finest branch.", show_default="32"),
+    typer.Option(
+        "--width",
+        min=2,
+        help="Channels of the finest branch.",
+        show_default="32; fine-tune: of --from",
+    ),
 ]
 InputSizeOption = Annotated[
     str | None,
-    typer.Option("--input", help="Crop size in pixels.", metavar="HxW", show_default="256x192"),
+    typer.Option(
+        "--input",
+        help="Crop size in pixels.",
+        metavar="HxW",
+        show_default="256x192; fine-tune: of --from",
+    ),
 ]
 CodecOption = Annotated[
     str | None,
     typer.Option(
-        "--codec", help="Heatmap convention.", metavar="msra|dark|udp", show_default="msra"
+        "--codec",
+        help="Heatmap convention.",
+        metavar="msra|dark|udp",
+        show_default="msra; fine-tune: of --from",
     ),
 ]
 SigmaOption = Annotated[
@@ -74,7 +87,7 @@ BatchOption = Annotated[
         "--batch-size",
         min=1,
         help="People in a step, over all devices together.",
-        show_default="128; 96 for width 48 at 384x288",
+        show_default="128; 96 for width 48 at 384x288; fine-tune: 32",
     ),
 ]
 AutoBatchOption = Annotated[
@@ -92,7 +105,10 @@ RateOption = Annotated[
 ScheduleOption = Annotated[
     str | None,
     typer.Option(
-        "--schedule", help="Of the learning rate.", metavar="steps|cosine", show_default="steps"
+        "--schedule",
+        help="Of the learning rate.",
+        metavar="steps|cosine",
+        show_default="steps; fine-tune: cosine",
     ),
 ]
 EmaOption = Annotated[

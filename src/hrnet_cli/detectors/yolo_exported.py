@@ -23,6 +23,7 @@ from hrnet_cli.detectors.classes import class_indices
 from hrnet_cli.engines import GraphError, open_onnx, open_openvino
 from hrnet_cli.errors import UsageError, WeightsError
 from hrnet_cli.geometry import box_iou
+from hrnet_cli.seals import check_seal
 from hrnet_cli.structures import Boxes, Frame
 
 # Grey of the canvas beside the picture, as in training.
@@ -242,6 +243,7 @@ def _read_facts(metadata: Mapping[str, Any], path: Path) -> _Facts:
 
 def _open_onnx(path: Path, settings: DetectorSettings) -> tuple[_Network, Mapping[str, Any]]:
     wanted_by = f"detector '{path}'"
+    check_seal(path)
     try:
         session = open_onnx(
             path, device=settings.device, threads=settings.threads, wanted_by=wanted_by
@@ -264,6 +266,7 @@ def _open_openvino(path: Path, settings: DetectorSettings) -> tuple[_Network, Ma
         raise WeightsError(
             f"folder '{path}' is not a detector: it holds {len(graphs)} .xml files, expected one"
         )
+    check_seal(graphs[0])
     try:
         compiled = open_openvino(
             graphs[0],

@@ -13,6 +13,7 @@ from hrnet_cli.errors import DeviceError, UsageError, WeightsError
 from hrnet_cli.model_metadata import spec_from_metadata
 from hrnet_cli.optional_packages import can_be_imported
 from hrnet_cli.runtimes import AUTO, PRECISIONS, Runtime, RuntimeSettings
+from hrnet_cli.seals import check_seal
 
 
 @dataclass(frozen=True)
@@ -194,9 +195,10 @@ def open_exported(
 
     Raises:
         UsageError: The runtime's package is not installed.
-        WeightsError: The graph cannot be read or is another one than it says.
+        WeightsError: The graph cannot be read, is damaged or another one than it says.
         DeviceError: The device does not compute in the precision.
     """
+    check_seal(exported.path)
     if name == "openvino":
         from hrnet_cli.runtimes.openvino import OpenVino
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hrnet_cli.optional_packages import import_quietly
 from hrnet_cli.runtimes.graph import Graph
+from hrnet_cli.seals import seal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,7 @@ def write_graph_file(
     batch: int | None = None,
     calibration_BHW3: "np.ndarray | None" = None,
 ) -> None:
-    """Write a graph as what the suffix says: ``.onnx``, ``.mnn``, or ``.xml`` with a ``.bin``.
+    """Write a graph, sealed, by its suffix: ``.onnx``, ``.mnn``, or ``.xml`` with a ``.bin``.
 
     Args:
         path: File to write; the caller puts it in its place when all is well.
@@ -39,9 +40,10 @@ def write_graph_file(
         from hrnet_cli.runtimes.mnn import write_graph
 
         write_graph(path, graph, metadata)
-        return
-    write = _write_onnx if path.suffix == ".onnx" else _write_openvino
-    write(path, graph, metadata, precision, batch, calibration_BHW3)
+    else:
+        write = _write_onnx if path.suffix == ".onnx" else _write_openvino
+        write(path, graph, metadata, precision, batch, calibration_BHW3)
+    seal(path)
 
 
 def _write_onnx(
