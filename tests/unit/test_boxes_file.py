@@ -401,6 +401,7 @@ class TestSelection:
         (people,) = load_boxes_file(path)([make_frame("photo.jpg")])
         assert len(both) == len(people) + 1
         assert "no class 'cat'; it knows" in refused(path, class_name="dog,cat").message
+        assert "no class ','; it knows" in refused(path, class_name=",").message
         table = write(
             tmp_path,
             "source,x1,y1,x2,y2,class\n"

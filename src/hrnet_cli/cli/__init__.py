@@ -94,6 +94,8 @@ def _code_of(error: OSError) -> int | None:
     reason = _STDOUT_ERRORS.get(error.errno or 0)
     if reason is None or error.filename is not None:
         return None
+    if error.errno == errno.EBADF and _stdout_is_open():
+        return None
     _drop_stdout()
     say_error(f"standard output cannot be written: {reason}")
     return ExitCode.OUTPUT
@@ -113,6 +115,14 @@ def _refuse_empty(words: list[str]) -> None:
                 f"an empty value is given: {place}",
                 hint='a shell variable that is not set gives one, as in "$OUT"',
             )
+
+
+def _stdout_is_open() -> bool:
+    try:
+        os.write(_STDOUT, b"")
+    except OSError:
+        return False
+    return True
 
 
 def _drop_unwritable() -> None:

@@ -27,11 +27,11 @@ def class_indices(names: Mapping[int, str], class_names: str, owner: str) -> tup
     Raises:
         InputError: One is not there; the message lists the names, nearest first.
     """
-    if any(name.casefold() == class_names.casefold() for name in names.values()):
-        return (_class_index(names, class_names, owner),)
-    parts = [part.strip() for part in class_names.split(",")]
-    found = (_class_index(names, part, owner) for part in parts if part or len(parts) == 1)
-    return tuple(dict.fromkeys(found))
+    parts = [part.strip() for part in class_names.split(",") if part.strip()]
+    # A name may have commas itself.
+    if not parts or any(name.casefold() == class_names.casefold() for name in names.values()):
+        parts = [class_names]
+    return tuple(dict.fromkeys(_class_index(names, part, owner) for part in parts))
 
 
 def _class_index(names: Mapping[int, str], class_name: str, owner: str) -> int:
