@@ -92,7 +92,6 @@ def find_detector(
         WeightsError: The name is not known or no detector's, or the file cannot be had.
     """
     from hrnet_cli import weights
-    from hrnet_cli.detectors import DETECTORS
 
     stand_in = stand_in and name is None
     name = name or weights.DEFAULT_DETECTOR
@@ -106,7 +105,8 @@ def find_detector(
     if entry.kind != "detector":
         raise WeightsError(
             f"'{name}' is a {entry.kind} model, expected a detector",
-            hint=f"one of: {', '.join(DETECTORS)}, or a name of hrnet download-weights --list",
+            hint="whole-image, a file, or a detector of hrnet download-weights --list, such as"
+            f" {weights.STARTER_DETECTOR}",
         )
     try:
         found = weights.fetch(
