@@ -295,6 +295,7 @@ def _write(
 
         rounded = prepare(network, RuntimeSettings(precision=wish.precision))
         write_script(graph, cast("HRNet", rounded), spec, wish.precision, metadata)
+        seal(graph)
         return
     write_graph_file(
         graph,

@@ -3,7 +3,7 @@
 Engines read a graph with a hole in it without a word, and compute other keypoints. What is written
 here ends with the sha256 of all that comes before it, in a form that their formats leave alone: an
 XML comment after the document, in ONNX one more entry of its metadata (to a protocol buffer fields
-may be appended), and in others bytes behind what the file says of its own length.
+may be appended), and in MNN and TorchScript bytes behind what the file says of its own length.
 """
 
 import hashlib

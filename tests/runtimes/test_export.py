@@ -148,7 +148,7 @@ class TestFiles:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("target", ["onnx", "openvino", "mnn"])
+    @pytest.mark.parametrize("target", TARGETS)
     @pytest.mark.parametrize("where", [0.3, 0.6, 0.9999])
     def test_a_graph_with_a_hole_is_not_computed_with(self, weights_file, tmp_path, target, where):
         needs(target)
