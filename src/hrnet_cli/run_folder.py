@@ -223,6 +223,24 @@ def read_metrics(folder: RunFolder) -> list[dict[str, str]]:
     return rows
 
 
+def last_figures(folder: RunFolder) -> dict[str, float | int | None]:
+    """Return the last row of the table of figures as numbers; empty when there is none.
+
+    Values are None where nothing was measured.
+
+    Raises:
+        TrainingError: A row has no epoch, or the last one holds something that is no number.
+    """
+    rows = read_metrics(folder)
+    try:
+        return {key: _number(rows[-1].get(key)) for key in COLUMNS} if rows else {}
+    except ValueError as error:
+        raise TrainingError(
+            f"{folder.metrics}: the last line has something that is no number: {error}",
+            hint="mend the line",
+        ) from error
+
+
 def write_summary(folder: RunFolder, summary: dict[str, Any]) -> None:
     """Write the description of the run as JSON."""
     text = json.dumps({"schema": "hrnet-train/1", **summary}, indent=1, ensure_ascii=False)
@@ -245,6 +263,12 @@ def hardware(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} processor, {torch.get_num_threads()} threads"
+
+
+def _number(cell: str | None) -> float | int | None:
+    if not cell:
+        return None
+    return int(cell) if cell.isdecimal() else float(cell)
 
 
 def _cell(value: float | int | None) -> str:

@@ -314,7 +314,6 @@ def _best_file(loop: _Loop) -> Path:
 def _write_summary(loop: _Loop) -> None:
     """Write what the run was and what came of it."""
     run, progress, folder = loop.run, loop.run.progress, loop.place.folder
-    rows = run_folder.read_metrics(folder)
     summary = {
         "name": run.spec.name,
         "command": loop.place.command,
@@ -340,7 +339,7 @@ def _write_summary(loop: _Loop) -> None:
             "value": progress.best,
             "epoch": progress.best_epoch,
         },
-        "last": rows[-1] if rows else {},
+        "last": run_folder.last_figures(folder),
         "model": str(_best_file(loop)),
     }
     run_folder.write_summary(folder, summary)

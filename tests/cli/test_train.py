@@ -43,7 +43,10 @@ def train(spots, out, *more):
 def test_a_run_says_what_it_does_and_leaves_a_model_that_detects(spots, tmp_path):
     result = train(spots, tmp_path / "run", "--json", "--ema", "0.5")
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["schema"] == "hrnet-train/1"
+    summary = json.loads(result.stdout)
+    assert summary["schema"] == "hrnet-train/1"
+    assert summary["last"]["epoch"] == 2
+    assert summary["last"]["loss"] > 0
     said = result.stderr
     assert "3 keypoints" in said
     assert "8 people, 2 steps of 4 an epoch" in said

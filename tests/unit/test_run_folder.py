@@ -16,6 +16,7 @@ from hrnet_cli.errors import ExitCode, HrnetError, InputError, OutputError, Trai
 from hrnet_cli.run_folder import (
     COLUMNS,
     clear,
+    last_figures,
     load_state,
     open_run,
     read_metrics,
@@ -328,6 +329,18 @@ def test_the_summary_is_json_with_its_schema_first(folder):
     assert list(summary) == ["schema", "name", "best"]
     assert summary["schema"] == "hrnet-train/1"
     assert summary["name"] == "Körper"
+
+
+def test_the_last_figures_are_numbers(folder):
+    assert last_figures(folder) == {}
+    write_metrics(folder, row(1))
+    write_metrics(folder, {"epoch": 2, "loss": 0.25, "val_AP": None})
+    found = last_figures(folder)
+    assert (found["epoch"], found["loss"], found["val_AP"]) == (2, 0.25, None)
+    assert isinstance(found["epoch"], int)
+    folder.metrics.write_text("epoch,loss\n3,much\n")
+    message, _ = failure(TrainingError, ExitCode.TRAINING, last_figures, folder)
+    assert "the last line has something that is no number" in message
 
 
 def test_versions_name_what_decides_the_numbers():
