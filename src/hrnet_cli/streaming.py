@@ -5,16 +5,17 @@ can depend on the size of its batch, so chunks start at the same frames whether 
 not.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from hrnet_cli.ahead import Ahead
 from hrnet_cli.detectors import Detector
 from hrnet_cli.errors import InputError
 from hrnet_cli.estimator import PoseEstimator
+from hrnet_cli.schema import KeypointSchema
 from hrnet_cli.sinks.video_file import SEGMENT_FRAMES
 from hrnet_cli.smoothing import Smoother, SmoothingSettings
 from hrnet_cli.stages import StageClock
@@ -118,9 +119,56 @@ class Seen:
     state: dict[str, Any] | None = None
 
 
+_Found = Iterator[tuple[Frame, Poses, bool]]
+_Boxed = tuple[list[Frame], list[Boxes]]
+
+
+@dataclass(frozen=True)
+class FinderInfo:
+    """What is known of those who find people, before they look.
+
+    Attributes:
+        model: Name of the pose model, for records.
+        detector: Name of the person detector, for records.
+        schema: What the keypoints are called.
+        clock: Adds up the seconds of all stages.
+        apart: They do not share a processor with reading and drawing.
+        gives_ids: People have identities already.
+    """
+
+    model: str
+    detector: str
+    schema: KeypointSchema
+    clock: StageClock
+    apart: bool = False
+    gives_ids: bool = False
+
+
+class Finder(Protocol):
+    """Finds the people of a video's frames: by networks, or in the records of an earlier run."""
+
+    @property
+    def info(self) -> FinderInfo:
+        """Return who they are."""
+        ...
+
+    def find(self, frames: Iterable[Frame], memory: Memory, chunk: int) -> _Found:
+        """Yield each frame with its people, and whether a detector looked at it.
+
+        Args:
+            frames: Of one video, in order, all of one size.
+            memory: From the frames before; it is brought up to date after each frame.
+            chunk: Frames to handle together; see `chunk_frames`.
+
+        Raises:
+            InputError: A frame cannot be read, or what is known of it cannot be used.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Finders:
-    """What looks at frames.
+    """The networks that look at frames; a `Finder`.
 
     Attributes:
         detector: Finds the person boxes.
@@ -132,28 +180,55 @@ class Finders:
     estimator: PoseEstimator
     apart: bool = False
 
+    @property
+    def info(self) -> FinderInfo:
+        """Return who they are."""
+        spec, clock = self.estimator.spec, self.estimator.clock
+        return FinderInfo(spec.name, self.detector.name, spec.schema, clock, self.apart)
+
+    def find(self, frames: Iterable[Frame], memory: Memory, chunk: int) -> _Found:
+        """Yield each frame with its people; see `Finder`."""
+        if memory.following.detect_every > 1:
+            return _follow_boxes(frames, self, memory)
+        return _find_all(frames, self, chunk)
+
+
+@dataclass(frozen=True)
+class RecordedPoses:
+    """People as an earlier run found them; a `Finder`.
+
+    Attributes:
+        info: Who found them.
+        poses: Of each frame by its index in the video.
+    """
+
+    info: FinderInfo
+    poses: Mapping[int, Poses]
+
+    def find(self, frames: Iterable[Frame], memory: Memory, chunk: int) -> _Found:
+        """Yield each frame with its people; see `Finder`."""
+        del memory, chunk
+        for frame in frames:
+            yield frame, self.poses[frame.index], True
+
 
 def find_poses(
-    frames: Iterable[Frame], finders: Finders, memory: Memory, *, chunk: int
+    frames: Iterable[Frame], finder: Finder, memory: Memory, *, chunk: int
 ) -> Iterator[Seen]:
     """Yield every frame with its people, in order.
 
     Args:
         frames: Of one video, all of one size.
-        finders: Look for people and keypoints.
+        finder: Knows people and keypoints.
         memory: From the frames before, none at the beginning; changed.
         chunk: Frames handled together; see `chunk_frames`.
 
     Raises:
         InputError: A frame cannot be read, or the boxes for it cannot be used.
     """
-    found = (
-        _follow_boxes(frames, finders, memory)
-        if memory.following.detect_every > 1
-        else _find_all(frames, finders, chunk)
-    )
-    for frame, poses, detected in found:
-        with finders.estimator.clock.stage("track"):
+    clock = finder.info.clock
+    for frame, poses, detected in finder.find(frames, memory, chunk):
+        with clock.stage("track"):
             followed = memory.follow(frame, poses, detected=detected)
         marked = memory.frames % SEGMENT_FRAMES == 0
         yield Seen(frame, followed, memory.frames, memory.state() if marked else None)
@@ -169,10 +244,6 @@ def chunk_frames(pixels: int, *, apart: bool = True) -> int:
     most = CHUNK_FRAMES[0] if apart else SHARED_FRAMES
     counts = (count for count in CHUNK_FRAMES if count <= most)
     return next(count for count in counts if count * pixels <= CHUNK_PIXELS or count == 1)
-
-
-_Found = Iterator[tuple[Frame, Poses, bool]]
-_Boxed = tuple[list[Frame], list[Boxes]]
 
 
 def _find_all(frames: Iterable[Frame], finders: Finders, chunk: int) -> _Found:

@@ -166,6 +166,25 @@ class Poses:
         """Return the number of people."""
         return len(self.boxes)
 
+    def __getitem__(self, which: "slice | np.ndarray") -> "Poses":
+        """Return the people a slice, index array or boolean mask picks."""
+        maps = self.heatmaps
+        return Poses(
+            self.keypoints_NK2[which],
+            self.scores_NK[which],
+            self.person_scores_N[which],
+            self.boxes[which],
+            self.schema,
+            track_ids_N=_picked(self.track_ids_N, which),
+            heatmaps=(
+                None
+                if maps is None
+                else PersonHeatmaps(maps.heatmaps_NKHW[which], maps.heatmap_to_image_N23[which])
+            ),
+            raw_keypoints_NK2=_picked(self.raw_keypoints_NK2, which),
+            flags_NK=_picked(self.flags_NK, which),
+        )
+
     @staticmethod
     def empty(schema: KeypointSchema) -> "Poses":
         """Return the poses of a picture with nobody in it."""
@@ -177,3 +196,7 @@ class Poses:
             Boxes.empty(),
             schema,
         )
+
+
+def _picked(array: np.ndarray | None, which: "slice | np.ndarray") -> np.ndarray | None:
+    return None if array is None else array[which]

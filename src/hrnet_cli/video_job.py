@@ -30,7 +30,7 @@ from hrnet_cli.sinks.video_file import VideoWriter, open_video_file
 from hrnet_cli.smoothing_offline import OfflineSettings, smooth_video
 from hrnet_cli.sources import Damage, VideoSource
 from hrnet_cli.streaming import (
-    Finders,
+    Finder,
     Memory,
     Seen,
     chunk_frames,
@@ -64,12 +64,12 @@ class _Item:
     picture: np.ndarray | None = None
 
 
-def process_video(task: VideoTask, finders: Finders, watch: Watch, result: VideoResult) -> None:
+def process_video(task: VideoTask, finder: Finder, watch: Watch, result: VideoResult) -> None:
     """Work through one video and write what is asked for; ``result`` fills as it goes.
 
     Args:
         task: What to do. Its source is closed.
-        finders: Look for people and keypoints.
+        finder: Knows people and keypoints.
         watch: Follows the work. Stopped, the outputs hold what is done by then, and a later run
             with ``resume`` completes them; a live source, which cannot be gone back to, is
             completed as it is.
@@ -85,7 +85,7 @@ def process_video(task: VideoTask, finders: Finders, watch: Watch, result: Video
         state = folder.load(task.settings) if task.resume else None
         if state is None:
             folder.clear()
-        _Job(task, finders, watch, folder, result).run(state)
+        _Job(task, finder, watch, folder, result).run(state)
         if result.complete:
             folder.remove()
     finally:
@@ -99,7 +99,7 @@ class _Job:
     def __init__(
         self,
         task: VideoTask,
-        finders: Finders,
+        finder: Finder,
         watch: Watch,
         folder: ResumeFolder,
         result: VideoResult,
@@ -108,8 +108,8 @@ class _Job:
         self.watch = watch
         self.folder = folder
         self.result = result
-        self._finders = finders
-        self._clock = finders.estimator.clock
+        self._finder = finder
+        self._clock = finder.info.clock
         self._keeps_records = "jsonl" not in task.formats or task.offline is not None
         self._had_enough = False
 
@@ -183,11 +183,11 @@ class _Job:
         source, info = self.task.source, self.task.source.info
         width, height = info.size_wh
         # A live picture is looked at when it comes.
-        apart = self._finders.apart
+        apart = self._finder.info.apart
         chunk = 1 if info.live else chunk_frames(width * height, apart=apart)
         frames = clocked(source.frames(skip=memory.frames), self._clock, "read")
         ahead = stack.enter_context(Ahead(frames, chunk, "read"))
-        found = find_poses(ahead, self._finders, memory, chunk=chunk)
+        found = find_poses(ahead, self._finder, memory, chunk=chunk)
         seen = stack.enter_context(Ahead(found, chunk, "find", self._stop))
         stack.callback(self._leave)
         return seen
@@ -351,7 +351,7 @@ class _Job:
         return self.folder.path / f"{stem}.jsonl"
 
     def _read(self, path: Path) -> Iterator[tuple[Frame, Poses]]:
-        return read_records(path, schema=self._finders.estimator.spec.schema)
+        return read_records(path, schema=self._finder.info.schema)
 
 
 def damage_words(source: VideoSource, frames: int) -> list[str]:

@@ -19,6 +19,23 @@ from hrnet_cli.cli.options import (
     SchemaOption,
     ThreadsOption,
 )
+from hrnet_cli.cli.output_options import (
+    BackgroundOption,
+    ConnectionsOption,
+    DrawOption,
+    DropLowOption,
+    FormatOption,
+    JsonOption,
+    KeypointThresholdOption,
+    LineWidthOption,
+    MaxPixelsOption,
+    OutOption,
+    OverwriteOption,
+    PaletteOption,
+    PointSizeOption,
+    SkeletonOption,
+    StrictOption,
+)
 from hrnet_cli.cli.video_options import (
     DetectEveryOption,
     DevicesOption,
@@ -60,32 +77,10 @@ def detect(
             metavar="SOURCES",
         ),
     ],
-    out: Annotated[
-        str, typer.Option("--out", "-o", help="Output folder; - streams records to stdout.")
-    ] = "hrnet-out",
-    formats: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            help="Records: jsonl,csv,coco,openpose,parquet,angles,trc,c3d.",
-            show_default="jsonl",
-        ),
-    ] = None,
-    skeleton: Annotated[
-        bool,
-        typer.Option(
-            "--skeleton", help="Write pictures or a video: short for --draw keypoints,skeleton."
-        ),
-    ] = False,
-    draw: Annotated[
-        str,
-        typer.Option(
-            "--draw",
-            help="Write pictures or a video with these: keypoints,skeleton,boxes,scores,ids,"
-            "heatmap. With --track boxes and scores bear the id, too.",
-            show_default=False,
-        ),
-    ] = "",
+    out: OutOption = "hrnet-out",
+    formats: FormatOption = None,
+    skeleton: SkeletonOption = False,
+    draw: DrawOption = "",
     model: ModelOption = None,
     detector: Annotated[
         str | None,
@@ -139,19 +134,8 @@ def detect(
             show_default="300; with --boxes none",
         ),
     ] = None,
-    keypoint_threshold: Annotated[
-        float,
-        typer.Option(
-            "--keypoint-threshold",
-            min=0,
-            max=1,
-            help="Do not draw keypoints with a lower score; records keep them all.",
-        ),
-    ] = 0.2,
-    drop_low: Annotated[
-        bool,
-        typer.Option("--drop-low", help="Write null for keypoints below --keypoint-threshold."),
-    ] = False,
+    keypoint_threshold: KeypointThresholdOption = 0.2,
+    drop_low: DropLowOption = False,
     flip_test: FlipTestOption = False,
     batch_size: BatchSizeOption = 32,
     device: DeviceOption = "auto",
@@ -161,43 +145,20 @@ def detect(
     input_: InputOption = None,
     codec: CodecOption = None,
     keypoint_schema: SchemaOption = None,
-    connections: Annotated[
-        Path | None,
-        typer.Option("--connections", help="Limbs to draw: a TOML or JSON list of name pairs."),
-    ] = None,
-    palette: Annotated[
-        str, typer.Option("--palette", help="Colours by: sides, people or limbs.")
-    ] = "sides",
-    background: Annotated[
-        str, typer.Option("--background", help="Draw on: photo, black or transparent.")
-    ] = "photo",
-    point_size: Annotated[
-        float | None,
-        typer.Option(
-            "--point-size", min=0.1, help="Radius in pixels.", show_default="from the person's size"
-        ),
-    ] = None,
-    line_width: Annotated[
-        float | None,
-        typer.Option(
-            "--line-width", min=0.1, help="Width in pixels.", show_default="from the person's size"
-        ),
-    ] = None,
+    connections: ConnectionsOption = None,
+    palette: PaletteOption = "sides",
+    background: BackgroundOption = "photo",
+    point_size: PointSizeOption = None,
+    line_width: LineWidthOption = None,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Look into folders below the given ones.")
     ] = False,
-    max_pixels: Annotated[
-        int, typer.Option("--max-megapixels", min=1, help="Refuse larger pictures.")
-    ] = 200,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing output of the same name.")
-    ] = False,
+    max_pixels: MaxPixelsOption = 200,
+    overwrite: OverwriteOption = False,
     append: Annotated[
         bool, typer.Option("--append", help="Add to existing output of the same name.")
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first photo or video that cannot be used.")
-    ] = False,
+    strict: StrictOption = False,
     offline: OfflineOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be read and written.")
@@ -205,9 +166,7 @@ def detect(
     show_stages: Annotated[
         bool, typer.Option("--show-stages", help="Say how long each stage took.")
     ] = False,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print a summary of the run as JSON on stdout.")
-    ] = False,
+    json_: JsonOption = False,
     quiet: QuietOption = False,
     start: StartOption = None,
     end: EndOption = None,

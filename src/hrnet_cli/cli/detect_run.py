@@ -38,6 +38,7 @@ from hrnet_cli.sinks import (
 if TYPE_CHECKING:
     from hrnet_cli.draw import Connections, DrawStyle
     from hrnet_cli.estimator import PoseEstimator
+    from hrnet_cli.schema import KeypointSchema
     from hrnet_cli.sources.plan import SourcePlan
 
 
@@ -338,14 +339,14 @@ def _open_sinks(
 def _open_overlay(options: DetectOptions, estimator: "PoseEstimator", folder: Path) -> Sink:
     from hrnet_cli.sinks.overlay import open_overlay
 
-    connections, style = draw_settings(options, estimator)
+    connections, style = draw_settings(options, estimator.spec.schema)
     return open_overlay(
         folder, parts=options.parts, connections=connections, style=style, append=options.append
     )
 
 
 def draw_settings(
-    options: DetectOptions, estimator: "PoseEstimator"
+    options: DetectOptions, schema: "KeypointSchema"
 ) -> "tuple[Connections | None, DrawStyle]":
     """Return the limbs to draw, None for those of the schema, and how.
 
@@ -364,4 +365,4 @@ def draw_settings(
     )
     if options.connections is None:
         return None, style
-    return load_connections(options.connections, estimator.spec.schema), style
+    return load_connections(options.connections, schema), style

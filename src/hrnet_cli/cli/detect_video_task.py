@@ -15,7 +15,7 @@ from hrnet_cli.smoothing import SmoothingSettings
 from hrnet_cli.smoothing_offline import OfflineSettings
 from hrnet_cli.sources import VideoSource
 from hrnet_cli.sources.plan import Video
-from hrnet_cli.streaming import Finders, Following
+from hrnet_cli.streaming import Finder, Following
 from hrnet_cli.tracking import TrackerSettings
 from hrnet_cli.video_report import VideoReportInfo
 from hrnet_cli.video_task import Drawing, VideoTask
@@ -25,7 +25,7 @@ LEAST_TRACKED = 0.1
 
 
 def video_task(
-    video: Video, source: VideoSource, options: DetectOptions, finders: Finders, model_hash: str
+    video: Video, source: VideoSource, options: DetectOptions, finder: Finder, model_hash: str
 ) -> VideoTask:
     """Return what is to be done with an open video.
 
@@ -40,7 +40,7 @@ def video_task(
     parts = options.parts
     drawing = None
     if parts:
-        connections, style = draw_settings(options, finders.estimator)
+        connections, style = draw_settings(options, finder.info.schema)
         drawing = Drawing(parts, connections, style, options.video.side_by_side)
     offline = None
     if options.video.offline:
@@ -58,8 +58,8 @@ def video_task(
     page = None
     if options.video.report and has_page(video):
         page = VideoReportInfo(
-            model=finders.estimator.spec.name,
-            detector=finders.detector.name,
+            model=finder.info.model,
+            detector=finder.info.detector,
             command=shlex.join(["hrnet", *sys.argv[1:]]),
             keypoint_threshold=options.keypoint_threshold,
             facts=[("smoothing", options.video.smooth)],
@@ -70,9 +70,9 @@ def video_task(
         source=source,
         target=options.folder / video.name,
         formats=options.formats,
-        info=run_info(options, finders),
-        following=following(options),
-        settings=deciding_settings(video, source, options, finders, model_hash),
+        info=run_info(options, finder),
+        following=following(options, gives_ids=finder.info.gives_ids),
+        settings=deciding_settings(video, source, options, finder, model_hash),
         drawing=drawing,
         encoding=replace(encoding(options), pixel_aspect=source.info.pixel_aspect),
         offline=offline,
@@ -96,26 +96,32 @@ def _sound(video: Video, source: VideoSource, options: DetectOptions) -> Sound |
     return Sound(video.path, whole=span.end_s is None and span.max_frames is None)
 
 
-def run_info(options: DetectOptions, finders: Finders) -> RunInfo:
+def run_info(options: DetectOptions, finder: Finder) -> RunInfo:
     """Return what every record says about the run."""
     return RunInfo(
-        model=finders.estimator.spec.name,
-        detector=finders.detector.name,
+        model=finder.info.model,
+        detector=finder.info.detector,
         keypoint_threshold=options.keypoint_threshold,
         drop_low=options.drop_low,
     )
 
 
-def following(options: DetectOptions) -> Following:
-    """Return what is done from frame to frame."""
+def following(options: DetectOptions, *, gives_ids: bool = False) -> Following:
+    """Return what is done from frame to frame.
+
+    Args:
+        options: As given.
+        gives_ids: People come with ids; they keep them unless tracking is asked for.
+    """
     if not options.video.follows:
         return Following()
     threshold = person_threshold(options)
     causal = not options.video.offline
+    tracking = TrackerSettings(
+        person_threshold=threshold, low_threshold=min(LEAST_TRACKED, threshold)
+    )
     return Following(
-        tracking=TrackerSettings(
-            person_threshold=threshold, low_threshold=min(LEAST_TRACKED, threshold)
-        ),
+        tracking=None if gives_ids and not options.video.track else tracking,
         detect_every=options.video.detect_every,
         smoothing=options.video.smooth if causal else "none",
         smoothing_settings=SmoothingSettings(fix_swaps=options.video.fix_swaps and causal),
@@ -142,7 +148,7 @@ def keeps_alpha(options: DetectOptions) -> bool:
 
 
 def deciding_settings(
-    video: Video, source: VideoSource, options: DetectOptions, finders: Finders, model_hash: str
+    video: Video, source: VideoSource, options: DetectOptions, finder: Finder, model_hash: str
 ) -> dict[str, Any]:
     """Return all that decides the outputs, under the names the user knows."""
     file = video.path.stat() if video.path is not None else None
@@ -154,8 +160,8 @@ def deciding_settings(
         "video": video.source,
         "video size in bytes": None if file is None else file.st_size,
         "picture size": list(source.info.size_wh),
-        "model": finders.estimator.spec.name,
+        "model": finder.info.model,
         "model hash": model_hash,
-        "detector": finders.detector.name,
+        "detector": finder.info.detector,
         **{f"--{name.replace('_', '-')}": value for name, value in values.items()},
     }

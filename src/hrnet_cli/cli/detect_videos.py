@@ -20,7 +20,7 @@ from hrnet_cli.sinks.encoding import VideoSettings, check_encoder
 from hrnet_cli.sources import VideoSource
 from hrnet_cli.sources.plan import Video
 from hrnet_cli.stopping import StopRequest
-from hrnet_cli.streaming import Finders, Memory, Seen, chunk_frames, find_poses
+from hrnet_cli.streaming import Finder, Memory, Seen, chunk_frames, find_poses
 from hrnet_cli.video_job import damage_words, process_video
 from hrnet_cli.video_task import VideoResult, Watch
 
@@ -83,7 +83,7 @@ def refuse_existing(videos: Sequence[Video], options: DetectOptions) -> None:
 def detect_videos(
     videos: Sequence[Video],
     options: DetectOptions,
-    finders: Finders,
+    finder: Finder,
     model_hash: str,
     report: RunReport,
     on_problem: Callable[[str, HrnetError], None],
@@ -93,7 +93,7 @@ def detect_videos(
     Args:
         videos: What to do, in order.
         options: As given; checked.
-        finders: The loaded models, shared by all videos.
+        finder: Knows the people of all videos.
         model_hash: Of the weights file: a broken run goes on with the same weights only.
         report: Gets one outcome for each video.
         on_problem: Called with a video that cannot be used, or whose output another run writes or
@@ -119,7 +119,7 @@ def detect_videos(
                 if outcome.skipped:
                     continue
                 _detect_video(
-                    video, label, options, finders, model_hash, outcome, stop, window, on_problem
+                    video, label, options, finder, model_hash, outcome, stop, window, on_problem
                 )
             except (InputError, TargetError) as error:
                 outcome.error = error.message
@@ -150,7 +150,7 @@ def _detect_video(
     video: Video,
     label: str,
     options: DetectOptions,
-    finders: Finders,
+    finder: Finder,
     model_hash: str,
     outcome: VideoOutcome,
     stop: StopRequest,
@@ -159,7 +159,7 @@ def _detect_video(
 ) -> None:
     source = open_source(video, options, on_problem)
     result = VideoResult()
-    clock = finders.estimator.clock
+    clock = finder.info.clock
     with show_progress(label, source.info.frames, clock, quiet=options.quiet) as advance:
 
         def on_frame(seen: Seen, picture: "np.ndarray | None") -> bool:
@@ -171,10 +171,10 @@ def _detect_video(
         watch = Watch(on_frame, lambda: stop.requested)
         try:
             if options.folder is None:
-                _stream(source, options, finders, watch, result)
+                _stream(source, options, finder, watch, result)
             else:
-                task = video_task(video, source, options, finders, model_hash)
-                process_video(task, finders, watch, result)
+                task = video_task(video, source, options, finder, model_hash)
+                process_video(task, finder, watch, result)
         finally:
             source.close()
             outcome.frames, outcome.people = result.frames, result.people
@@ -216,18 +216,18 @@ def open_source(
 def _stream(
     source: VideoSource,
     options: DetectOptions,
-    finders: Finders,
+    finder: Finder,
     watch: Watch,
     result: VideoResult,
 ) -> None:
     """Write records to standard output as they are known, and nothing else."""
     width, height = source.info.size_wh
-    chunk = 1 if source.info.live else chunk_frames(width * height, apart=finders.apart)
+    chunk = 1 if source.info.live else chunk_frames(width * height, apart=finder.info.apart)
     memory = Memory(following(options))
-    sink = open_stream(options.formats[0], sys.stdout.buffer, run_info(options, finders))
+    sink = open_stream(options.formats[0], sys.stdout.buffer, run_info(options, finder))
     with ExitStack() as stack:
         frames = stack.enter_context(Ahead(source.frames(), chunk, "read"))
-        found = find_poses(frames, finders, memory, chunk=chunk)
+        found = find_poses(frames, finder, memory, chunk=chunk)
         seen = stack.enter_context(Ahead(found, chunk, "find", watch.stop))
         if source.info.live:
             stack.callback(source.close)  # or the stages would wait for a picture
