@@ -134,6 +134,7 @@ class FinderInfo:
         clock: Adds up the seconds of all stages.
         apart: They do not share a processor with reading and drawing.
         gives_ids: People have identities already.
+        fingerprint: What tells them from others: a broken run goes on with the same ones only.
     """
 
     model: str
@@ -142,6 +143,7 @@ class FinderInfo:
     clock: StageClock
     apart: bool = False
     gives_ids: bool = False
+    fingerprint: str = ""
 
 
 class Finder(Protocol):
@@ -174,17 +176,22 @@ class Finders:
         detector: Finds the person boxes.
         estimator: Finds the keypoints in them; its clock adds up the seconds of all stages.
         apart: Detector and network do not share a processor: they may work at the same time.
+        weights_sha256: Of the network's weights; may be cut short, or empty.
     """
 
     detector: Detector
     estimator: PoseEstimator
     apart: bool = False
+    weights_sha256: str = ""
 
     @property
     def info(self) -> FinderInfo:
         """Return who they are."""
         spec, clock = self.estimator.spec, self.estimator.clock
-        return FinderInfo(spec.name, self.detector.name, spec.schema, clock, self.apart)
+        return FinderInfo(
+            *(spec.name, self.detector.name, spec.schema, clock, self.apart),
+            fingerprint=self.weights_sha256,
+        )
 
     def find(self, frames: Iterable[Frame], memory: Memory, chunk: int) -> _Found:
         """Yield each frame with its people; see `Finder`."""

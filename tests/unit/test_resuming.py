@@ -234,7 +234,7 @@ def test_every_option_that_changes_results_is_remembered():
     spec = make_spec()
     finders = Finders(WholeImageDetector(), PoseEstimator(SpotNetwork(spec), spec))
     video = Video("clip.mp4", "clip")
-    kept = deciding_settings(video, Pictures(1), options, finders, "hash")
+    kept = deciding_settings(video, Pictures(1), options, finders)
     wanted = (names | {field.name for field in fields(VideoOptions)}) - HARMLESS
     shown = {"class_name": "class", "input_size": "input"}
     keys = {f"--{shown.get(name, name).replace('_', '-')}" for name in wanted}

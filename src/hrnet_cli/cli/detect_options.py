@@ -28,45 +28,45 @@ class DetectOptions:
     out: str
     format: str
     draw: str
-    model: str | None
-    detector: str | None
-    boxes: Path | None
-    class_name: str
-    person_threshold: float | None
-    iou: float | None
-    max_people: int | None
-    keypoint_threshold: float
-    drop_low: bool
-    flip_test: bool
-    batch_size: int
-    device: str
-    runtime: str
-    precision: str | None
-    threads: int | None
-    input_size: str | None
-    codec: str | None
-    keypoint_schema: str | None
-    connections: Path | None
-    palette: str
-    background: str
-    point_size: float | None
-    line_width: float | None
-    recursive: bool
-    max_pixels: int
-    overwrite: bool
-    append: bool
-    strict: bool
-    offline: bool
-    dry_run: bool
-    show_stages: bool
-    json: bool
-    quiet: bool
     video: VideoOptions
+    model: str | None = None
+    detector: str | None = None
+    boxes: Path | None = None
+    class_name: str = "person"
+    person_threshold: float | None = None
+    iou: float | None = None
+    max_people: int | None = None
+    keypoint_threshold: float = 0.2
+    drop_low: bool = False
+    flip_test: bool = False
+    batch_size: int = 32
+    device: str = "auto"
+    runtime: str = "auto"
+    precision: str | None = None
+    threads: int | None = None
+    input_size: str | None = None
+    codec: str | None = None
+    keypoint_schema: str | None = None
+    connections: Path | None = None
+    palette: str = DEFAULT_PALETTE
+    background: str = DEFAULT_BACKGROUND
+    point_size: float | None = None
+    line_width: float | None = None
+    recursive: bool = False
+    max_pixels: int = 200_000_000
+    overwrite: bool = False
+    append: bool = False
+    strict: bool = False
+    offline: bool = False
+    dry_run: bool = False
+    show_stages: bool = False
+    json: bool = False
+    quiet: bool = False
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Return the record formats."""
-        return parse_list(self.format, "--format", tuple(SINKS))
+        """Return the record formats; empty for none."""
+        return parse_list(self.format, "--format", tuple(SINKS)) if self.format else ()
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def run(options: DetectOptions) -> None:
     if not plan.photos and not plan.videos:
         _end_empty(plan, options)
         return
-    _check_kinds(plan, options)
+    check_kinds(plan, options)
     if options.dry_run:
         say_plan(plan, options)
         refuse_existing_outputs(plan, options)
@@ -125,7 +125,7 @@ def _plan(options: DetectOptions) -> "SourcePlan":
     return plan if part is None else plan.shard(*part)
 
 
-def _check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
+def check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
     """Raise UsageError for options that mean nothing to the kind of sources there are."""
     if not plan.videos and (given := options.video.given()):
         raise UsageError(
@@ -177,12 +177,18 @@ def _detect(
                     console.say(done)
                 _detect_photos(kept, options, report, on_problem, estimator, sure, written)
         if plan.videos:
-            from hrnet_cli.cli.detect_videos import detect_videos
+            from hrnet_cli.cli.detect_videos import detect_videos, open_source
             from hrnet_cli.streaming import Finders
 
-            finders = Finders(detector, estimator, apart=pick_device(options.device) != "cpu")
-            sha256 = _hash_of(weights_file)
-            detect_videos(plan.videos, options, finders, sha256, report, on_problem)
+            apart, sha256 = pick_device(options.device) != "cpu", _hash_of(weights_file)
+            finders = Finders(detector, estimator, apart, sha256)
+            detect_videos(
+                plan.videos,
+                options,
+                lambda video: (open_source(video, options, on_problem), finders),
+                report,
+                on_problem,
+            )
     except BaseException:
         # Of a run that was cut short it is said what it left behind.
         if report.photos or report.videos:

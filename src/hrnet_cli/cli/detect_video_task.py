@@ -25,7 +25,7 @@ LEAST_TRACKED = 0.1
 
 
 def video_task(
-    video: Video, source: VideoSource, options: DetectOptions, finder: Finder, model_hash: str
+    video: Video, source: VideoSource, options: DetectOptions, finder: Finder
 ) -> VideoTask:
     """Return what is to be done with an open video.
 
@@ -72,7 +72,7 @@ def video_task(
         formats=options.formats,
         info=run_info(options, finder),
         following=following(options, gives_ids=finder.info.gives_ids),
-        settings=deciding_settings(video, source, options, finder, model_hash),
+        settings=deciding_settings(video, source, options, finder),
         drawing=drawing,
         encoding=replace(encoding(options), pixel_aspect=source.info.pixel_aspect),
         offline=offline,
@@ -148,7 +148,7 @@ def keeps_alpha(options: DetectOptions) -> bool:
 
 
 def deciding_settings(
-    video: Video, source: VideoSource, options: DetectOptions, finder: Finder, model_hash: str
+    video: Video, source: VideoSource, options: DetectOptions, finder: Finder
 ) -> dict[str, Any]:
     """Return all that decides the outputs, under the names the user knows."""
     file = video.path.stat() if video.path is not None else None
@@ -161,7 +161,7 @@ def deciding_settings(
         "video size in bytes": None if file is None else file.st_size,
         "picture size": list(source.info.size_wh),
         "model": finder.info.model,
-        "model hash": model_hash,
+        "model hash": finder.info.fingerprint,
         "detector": finder.info.detector,
         **{f"--{name.replace('_', '-')}": value for name, value in values.items()},
     }

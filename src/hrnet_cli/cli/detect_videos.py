@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from hrnet_cli.sinks.show import LiveWindow
 
 
+# Opens a video and says who knows its people.
+Opener = Callable[[Video], tuple[VideoSource, Finder]]
+
+
 def planned_outputs(video: Video, options: DetectOptions) -> list[Path]:
     """Return the files and folders that a video's run would write."""
     folder = options.folder
@@ -83,8 +87,7 @@ def refuse_existing(videos: Sequence[Video], options: DetectOptions) -> None:
 def detect_videos(
     videos: Sequence[Video],
     options: DetectOptions,
-    finder: Finder,
-    model_hash: str,
+    opener: Opener,
     report: RunReport,
     on_problem: Callable[[str, HrnetError], None],
 ) -> None:
@@ -93,8 +96,7 @@ def detect_videos(
     Args:
         videos: What to do, in order.
         options: As given; checked.
-        finder: Knows the people of all videos.
-        model_hash: Of the weights file: a broken run goes on with the same weights only.
+        opener: Opens a video, and returns who knows its people.
         report: Gets one outcome for each video.
         on_problem: Called with a video that cannot be used, or whose output another run writes or
             left with other settings; raises to stop.
@@ -118,9 +120,7 @@ def detect_videos(
                 outcome.skipped = _was_done(video, options)
                 if outcome.skipped:
                     continue
-                _detect_video(
-                    video, label, options, finder, model_hash, outcome, stop, window, on_problem
-                )
+                _detect_video(video, label, options, opener, outcome, stop, window)
             except (InputError, TargetError) as error:
                 outcome.error = error.message
                 if isinstance(error, TargetError) and len(videos) == 1:
@@ -150,14 +150,12 @@ def _detect_video(
     video: Video,
     label: str,
     options: DetectOptions,
-    finder: Finder,
-    model_hash: str,
+    opener: Opener,
     outcome: VideoOutcome,
     stop: StopRequest,
     window: "LiveWindow | None",
-    on_problem: Callable[[str, InputError], None],
 ) -> None:
-    source = open_source(video, options, on_problem)
+    source, finder = opener(video)
     result = VideoResult()
     clock = finder.info.clock
     with show_progress(label, source.info.frames, clock, quiet=options.quiet) as advance:
@@ -173,7 +171,7 @@ def _detect_video(
             if options.folder is None:
                 _stream(source, options, finder, watch, result)
             else:
-                task = video_task(video, source, options, finder, model_hash)
+                task = video_task(video, source, options, finder)
                 process_video(task, finder, watch, result)
         finally:
             source.close()
@@ -223,7 +221,7 @@ def _stream(
     """Write records to standard output as they are known, and nothing else."""
     width, height = source.info.size_wh
     chunk = 1 if source.info.live else chunk_frames(width * height, apart=finder.info.apart)
-    memory = Memory(following(options))
+    memory = Memory(following(options, gives_ids=finder.info.gives_ids))
     sink = open_stream(options.formats[0], sys.stdout.buffer, run_info(options, finder))
     with ExitStack() as stack:
         frames = stack.enter_context(Ahead(source.frames(), chunk, "read"))
