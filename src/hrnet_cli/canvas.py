@@ -31,7 +31,10 @@ class Canvas:
     """A picture that is drawn on, with its opacity where the background is transparent."""
 
     def __init__(self, image_HW3: Pixels, background: str) -> None:
-        self.image = image_HW3.copy() if background == "photo" else np.zeros_like(image_HW3)
+        # In C order whatever the picture has: OpenCV draws on nothing else.
+        self.image = (
+            image_HW3.copy() if background == "photo" else np.zeros(image_HW3.shape, np.uint8)
+        )
         self.size_wh = (image_HW3.shape[1], image_HW3.shape[0])
         self.longest = max(self.size_wh)
         self.layers = [self.image]

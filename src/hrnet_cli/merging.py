@@ -11,7 +11,7 @@ from pathlib import Path
 from hrnet_cli.config import PHOTOS_STEM
 from hrnet_cli.errors import InputError, OutputError
 from hrnet_cli.images import write_bytes_atomic
-from hrnet_cli.records import read_records
+from hrnet_cli.records import read_origin, read_records
 from hrnet_cli.sinks import SINKS, RunInfo, open_sink, planned_files
 from hrnet_cli.sinks.files import make_folder, reporting
 from hrnet_cli.structures import Frame, Poses
@@ -329,8 +329,8 @@ def _join(parts: dict[str, list[_Part]], formats: Sequence[str], out: Path) -> N
     make_folder(out)
     lines = b"".join(part.path.read_bytes() for part in parts[".jsonl"])
     write_bytes_atomic(records, lines)
-    first = json.loads(lines.split(b"\n", 1)[0]) if lines else {}
-    info = RunInfo(str(first.get("model", "")), str(first.get("detector", "")), 0.0)
+    origin = read_origin(records) if lines else None
+    info = RunInfo(origin.model, origin.detector, 0.0) if origin else RunInfo("", "", 0.0)
     names = _coco_names(parts.get(_suffix("coco"), ()))
     for name in formats:
         if name == "jsonl":

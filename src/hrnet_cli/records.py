@@ -51,6 +51,8 @@ class _Record(msgspec.Struct, gc=False):
     time_base: str | None = None
     rotation: int = 0
     keypoint_names: tuple[str, ...] | None = None
+    model: str | None = None
+    detector: str | None = None
 
 
 def read_records(
@@ -82,6 +84,43 @@ def read_records(
                 yield _convert(parsed, where, schema)
     except OSError as error:
         raise InputError(f"records '{path}' cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the first record of a file says of all of them.
+
+    Attributes:
+        source: Path or address of the first picture, as it was given.
+        is_video: Whether it is a frame of a video.
+        model: Name of the pose model; empty where the record does not tell it.
+        detector: Name of the person detector; empty where the record does not tell it.
+    """
+
+    source: str
+    is_video: bool
+    model: str
+    detector: str
+
+
+def read_origin(path: Path) -> Origin:
+    """Return what the first record of a file says.
+
+    Raises:
+        InputError: The file cannot be read, is empty, or begins with something else.
+    """
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+    except OSError as error:
+        raise InputError(f"records '{path}' cannot be read: {error.strerror}") from error
+    if not line:
+        raise InputError(f"'{path}' is empty, expected the JSON Lines that `hrnet detect` writes")
+    fields = _parse(line, f"'{path}' line 1", allow_cut=False)
+    if fields is None:
+        raise ValueError("a cut line is an error here")
+    makers = fields.model or "", fields.detector or ""
+    return Origin(fields.source, fields.time_s is not None, *makers)
 
 
 @dataclass(frozen=True)

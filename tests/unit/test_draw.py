@@ -246,6 +246,17 @@ def test_a_black_background_shows_the_poses_alone():
     assert drawn[90, 130].tolist() == list(LEFT)
 
 
+def test_pictures_of_any_layout_in_memory_are_drawn_on():
+    picture = noise()
+    for background in ("photo", "black"):
+        style = DrawStyle(background=background)
+        expected = draw_poses(picture, standing(), style=style)
+        turned = np.asfortranarray(picture)
+        assert (draw_poses(turned, standing(), style=style) == expected).all()
+    plain = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), picture.shape)
+    assert (draw_poses(plain, standing(), style=style) == expected).all()
+
+
 def share_along(drawn, color, rows, column):
     near = np.abs(drawn[rows, column].astype(int) - color).max(axis=1) < 40
     return near.mean()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from builders import make_frame, make_poses
 from hrnet_cli.errors import InputError
-from hrnet_cli.records import mean_rate, read_records, tracks
+from hrnet_cli.records import Origin, mean_rate, read_origin, read_records, tracks
 from hrnet_cli.schema import KeypointSchema, load_schema
 from hrnet_cli.sinks import RunInfo
 from hrnet_cli.sinks.record import record, to_json
@@ -17,6 +17,9 @@ from hrnet_cli.structures import FILLED, SWAPPED, Boxes, Frame, Poses
 
 INFO = RunInfo("starter", "yolo26s", keypoint_threshold=0.3)
 TWO_POINTS = KeypointSchema("two", ("tip", "tail"), skeleton=(("tip", "tail"),))
+
+
+NOBODY = make_poses(0)
 
 
 def video_frame(index, *, name="clip.mp4", fps=30, **fields) -> Frame:
@@ -53,6 +56,13 @@ def error_of(path, **options) -> InputError:
         list(read_records(path, **options))
     assert raised.value.message.count("\n") == 0
     return raised.value
+
+
+def test_the_first_record_tells_the_origin(tmp_path):
+    path = write(tmp_path / "a.jsonl", [(video_frame(0), make_poses(1)), (video_frame(1), NOBODY)])
+    assert read_origin(path) == Origin("clip.mp4", True, "starter", "yolo26s")
+    photo = write(tmp_path / "b.jsonl", [(make_frame("x/photo.jpg"), make_poses(0))])
+    assert read_origin(photo) == Origin("x/photo.jpg", False, "starter", "yolo26s")
 
 
 # --- Reading what was written -------------------------------------------------------------------

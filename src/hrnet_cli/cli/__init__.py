@@ -16,6 +16,8 @@ from hrnet_cli.cli.bench import EXAMPLES as BENCH_EXAMPLES
 from hrnet_cli.cli.bench import bench
 from hrnet_cli.cli.check_data import EXAMPLES as CHECK_DATA_EXAMPLES
 from hrnet_cli.cli.check_data import check_data
+from hrnet_cli.cli.convert import EXAMPLES as CONVERT_EXAMPLES
+from hrnet_cli.cli.convert import convert
 from hrnet_cli.cli.detect import EXAMPLES, detect
 from hrnet_cli.cli.download_weights import download_weights
 from hrnet_cli.cli.eval import EXAMPLES as EVAL_EXAMPLES
@@ -156,6 +158,7 @@ app.command(name="eval", epilog=EVAL_EXAMPLES)(eval_)
 app.command(no_args_is_help=True, epilog=EXPORT_EXAMPLES)(export)
 app.command(epilog=BENCH_EXAMPLES)(bench)
 app.command(name="check-data", no_args_is_help=True, epilog=CHECK_DATA_EXAMPLES)(check_data)
+app.command(no_args_is_help=True, epilog=CONVERT_EXAMPLES)(convert)
 app.command(no_args_is_help=True, epilog=MERGE_EXAMPLES)(merge)
 app.command(name="download-weights")(download_weights)
 
