@@ -49,6 +49,22 @@ def test_boxes_are_those_of_ultralytics(test_weights, name):
         np.testing.assert_allclose(mine.scores_N, theirs.scores_N, atol=1e-4)
 
 
+def test_exports_that_suppress_by_themselves(test_weights, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from ultralytics import YOLO
+
+    weights = Path(shutil.copy(test_weights / "yolo11n.pt", tmp_path))
+    made = YOLO(weights).export(format="onnx", imgsz=320, nms=True, simplify=False, verbose=False)
+    frames = [read_frame("bus.jpg"), read_frame("zidane.jpg")]
+    own = open_exported_yolo("own", Path(made), DetectorSettings())(frames)
+    reference = open_yolo("own", Path(made), DetectorSettings())(frames)
+    assert [len(boxes) for boxes in own] == [len(boxes) for boxes in reference]
+    assert len(own[0]) == 4
+    for mine, theirs in zip(own, reference, strict=True):
+        np.testing.assert_allclose(mine.xyxy_N4, theirs.xyxy_N4, atol=0.01)
+        np.testing.assert_allclose(mine.scores_N, theirs.scores_N, atol=1e-4)
+
+
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 def test_our_exports_take_the_canvas_that_ultralytics_takes(test_weights, tmp_path, target):
     pytest.importorskip({"onnx": "onnxruntime"}.get(target, target))
@@ -127,12 +143,17 @@ class TestParts:
         _, scores = read_output(output, classes=1, labels=(0,))
         assert scores.max() == 0.8
 
-    def test_rows_that_are_suppressed_already(self):
-        output = np.array([[1, 2, 3, 4, 0.9, 0], [5, 6, 7, 8, 0.8, 2], [1, 1, 2, 2, 0.7, 0]])
-        boxes, scores = read_output(output, classes=80, labels=(0,))
-        assert boxes.tolist() == [[1, 2, 3, 4], [1, 1, 2, 2]]
-        assert scores.tolist() == [0.9, 0.7]
-        assert len(read_output(output, classes=80, labels=(0, 2))[0]) == 3
+    @pytest.mark.parametrize("rows", [3, 84, 300])
+    @pytest.mark.parametrize("more", [0, 51])
+    def test_rows_that_are_suppressed_already(self, rows, more):
+        output = np.zeros((rows, 6 + more))
+        output[:3, :6] = [[1, 2, 3, 4, 0.9, 0], [5, 6, 7, 8, 0.8, 2], [1, 1, 2, 2, 0.7, 0]]
+        output[3:, 5] = 1
+        for classes in (1, 80):
+            boxes, scores = read_output(output, classes, (0,), more)
+            assert boxes.tolist() == [[1, 2, 3, 4], [1, 1, 2, 2]]
+            assert scores.tolist() == [0.9, 0.7]
+        assert len(read_output(output, 80, (0, 2), more)[0]) == 3
 
     def test_of_boxes_that_overlap_the_surest_stays(self):
         boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10], [0, 0, 10, 5]], float)

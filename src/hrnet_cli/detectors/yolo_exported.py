@@ -32,6 +32,8 @@ _GREY = 114
 _TASKS = ("detect", "pose", "segment")
 # Where an export does its own suppression, each row is x1, y1, x2, y2, score, class.
 _ROW = 6
+# Of a segmentation model, behind the box: how much each of its prototype masks counts.
+_MASK_WEIGHTS = 32
 _HINT = "fetch or export the file again"
 
 
@@ -88,14 +90,17 @@ class ExportedYolo:
         canvas_HW3, scale_xy, offset_xy = to_canvas(image_HW3, size_hw)
         pixels_13HW = cv2.dnn.blobFromImage(canvas_HW3, 1 / 255)
         output = self._network.compute(pixels_13HW.astype(self._network.dtype, copy=False))
+        facts = self._facts
         xyxy_A4, scores_A = read_output(
-            output.astype(np.float32, copy=False), len(self._facts.names), self._labels
+            output.astype(np.float32, copy=False), len(facts.names), self._labels, facts.more
         )
+        asked = self._settings.iou_threshold
+        done = asked is None and is_suppressed(output, facts.more)
         sure_A = scores_A > self._settings.person_threshold
         kept_N = suppress(
             xyxy_A4[sure_A],
             scores_A[sure_A],
-            self._settings.overlap,
+            1.0 if done else self._settings.overlap,
             self._settings.max_people,
         )
         height, width = image_HW3.shape[:2]
@@ -162,7 +167,7 @@ def snug_size(image_hw: tuple[int, ...], longest: int, stride: int) -> tuple[int
 
 
 def read_output(
-    output: np.ndarray, classes: int, labels: Sequence[int]
+    output: np.ndarray, classes: int, labels: Sequence[int], more: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the boxes of some classes and their scores.
 
@@ -171,11 +176,12 @@ def read_output(
             boxes whose overlaps are gone already.
         classes: Number of classes.
         labels: Numbers of these classes.
+        more: Numbers behind those of the box, such as a pose's.
 
     Returns:
         Boxes (M, 4) as x1, y1, x2, y2 on the canvas, and scores (M,).
     """
-    if output.shape[0] < 4 + classes and output.shape[1] >= _ROW:
+    if is_suppressed(output, more):
         mine_N = np.isin(np.round(output[:, 5]), labels)
         return output[mine_N, :4], output[mine_N, 4]
     scores_AC = output[4 : 4 + classes].T
@@ -185,6 +191,14 @@ def read_output(
     middles_A2, sizes_A2 = output[:2].T[mine_A], output[2:4].T[mine_A]
     corners_A4 = np.concatenate([middles_A2 - sizes_A2 / 2, middles_A2 + sizes_A2 / 2], axis=1)
     return corners_A4, scores_AC[mine_A, likeliest_A[mine_A]]
+
+
+def is_suppressed(output: np.ndarray, more: int = 0) -> bool:
+    """Tell whether an output is rows of boxes whose overlaps are gone already.
+
+    No network has so few places that they would be taken for the columns of rows.
+    """
+    return output.shape[1] == _ROW + more
 
 
 def suppress(xyxy_N4: np.ndarray, scores_N: np.ndarray, threshold: float, most: int) -> np.ndarray:
@@ -210,10 +224,12 @@ class _Facts:
     Attributes:
         names: Class names by number.
         stride: Of its coarsest grid in pixels.
+        more: Numbers of a place behind its box and classes: a pose's keypoints, a mask's weights.
     """
 
     names: Mapping[int, str]
     stride: int
+    more: int
 
 
 def _read_facts(metadata: Mapping[str, Any], path: Path) -> _Facts:
@@ -223,22 +239,28 @@ def _read_facts(metadata: Mapping[str, Any], path: Path) -> _Facts:
             f"detector '{path}' finds no boxes: it is made for the task '{task}'",
             hint="use a detection, pose or segmentation model",
         )
-    names = metadata.get("names", {})
-    if isinstance(names, str):
-        # ONNX holds texts only: this one is a Python dict.
-        with contextlib.suppress(ValueError, SyntaxError):
-            names = ast.literal_eval(names)
+    names = _literal(metadata.get("names", {}))
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict):
         names = {}
+    shape = _literal(metadata.get("kpt_shape", (17, 3)))
     try:
+        more = {"pose": int(np.prod(shape)), "segment": _MASK_WEIGHTS}.get(task, 0)
         stride = int(metadata.get("stride", 32))
-        return _Facts({int(number): str(name) for number, name in names.items()}, stride)
+        return _Facts({int(number): str(name) for number, name in names.items()}, stride, more)
     except (TypeError, ValueError) as error:
         raise WeightsError(
             f"detector '{path}' says of itself what cannot be: {error}", hint=_HINT
         ) from error
+
+
+def _literal(value: Any) -> Any:  # noqa: ANN401 - as the file has it
+    """Return a value that ONNX, which holds texts only, has as Python writes it."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return ast.literal_eval(value)
+    return value
 
 
 def _open_onnx(path: Path, settings: DetectorSettings) -> tuple[_Network, Mapping[str, Any]]:
