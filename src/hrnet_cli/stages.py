@@ -25,3 +25,7 @@ class StageClock:
         finally:
             elapsed = time.perf_counter() - start
             self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
+
+    def taken(self) -> dict[str, float]:
+        """Return a copy of the seconds, to look at while other threads add to them."""
+        return self.seconds.copy()

@@ -186,7 +186,9 @@ class Tracker:
         near_N2 = np.clip(near_N2 - margin_N2, xyxy_N4[:, :2] - reach_N1, xyxy_N4[:, :2])
         far_N2 = np.clip(far_N2 + margin_N2, xyxy_N4[:, 2:], xyxy_N4[:, 2:] + reach_N1)
         inside_N2 = np.minimum(far_N2, np.subtract(size_wh, 0.5)) - np.maximum(near_N2, -0.5)
-        part_N = np.prod(np.maximum(inside_N2, 0), axis=1) / np.prod(far_N2 - near_N2, axis=1)
+        area_N = np.prod(far_N2 - near_N2, axis=1)
+        # Of a box without area nothing is inside.
+        part_N = np.prod(np.maximum(inside_N2, 0), axis=1) / np.where(area_N > 0, area_N, np.inf)
         boxes = Boxes(np.concatenate([near_N2, far_N2], axis=1), tracks.box_scores_M)
         return boxes[part_N >= LEAST_PART_IN_PICTURE]
 

@@ -183,6 +183,22 @@ def test_a_live_stream_goes_on_by_the_clock_after_a_cut(tmp_path, serve, monkeyp
     assert "Server returned 5XX Server Error reply" in source.damage.ended_early
 
 
+def test_a_live_stream_that_comes_back_without_pictures_is_tried_again_and_given_up(
+    tmp_path, serve, monkeypatch
+):
+    monkeypatch.setattr(camera_module, "_KEPT", 1000)
+    pictures, silence = clip(tmp_path, "a.ts", 10), sound(tmp_path / "s.mp3")
+
+    def answer(request, number):
+        head(request, None)
+        request.wfile.write(silence if number else pictures)
+
+    source = open_camera(serve(answer).url, "c", Span(), patience=QUICK)
+    assert numbers(source) == list(range(10))
+    assert source.damage.reconnects == QUICK.attempts
+    assert "has no moving pictures that can be decoded" in source.damage.ended_early
+
+
 def test_of_a_live_stream_the_newest_frames_count(tmp_path, serve):
     data = clip(tmp_path, "a.ts", 30)
 
@@ -268,14 +284,18 @@ def test_too_large_a_stream_is_refused(tmp_path, serve):
         open_camera(serve(answer).url, "c", Span(), max_pixels=3000, patience=QUICK)
 
 
-def test_sound_alone_is_no_stream(tmp_path, serve):
-    path = tmp_path / "s.mp3"
+def sound(path):
+    """Write sound without pictures, and return its bytes."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libmp3lame", rate=48000)
         silence = av.AudioFrame.from_ndarray(np.zeros((2, 9600), np.float32), "fltp", "stereo")
         silence.sample_rate, silence.pts = 48000, 0
         out.mux([*stream.encode(silence), *stream.encode(None)])
-    data = path.read_bytes()
+    return path.read_bytes()
+
+
+def test_sound_alone_is_no_stream(tmp_path, serve):
+    data = sound(tmp_path / "s.mp3")
 
     def answer(request, number):
         head(request, len(data))

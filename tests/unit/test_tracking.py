@@ -1,6 +1,7 @@
 """Identities over time, on people whose truth is known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -250,6 +251,15 @@ def test_who_has_left_the_picture_has_no_predicted_box():
         tracks.update(people([1600 + 300 * frame / 30, 100.0]), frame / 30)
     assert len(tracks.predict_boxes(1.0, SIZE_WH)) == 2
     assert len(tracks.predict_boxes(1.6, SIZE_WH)) == 1
+
+
+def test_a_box_without_area_has_no_predicted_box():
+    tracks = tracker(keypoint_threshold=0.5)
+    flat = people([500.0])
+    boxes = Boxes(np.array([[500.0, 100.0, 500.0, 300.0]]), np.array([0.9]))
+    tracks.update(replace(flat, boxes=boxes, scores_NK=0 * flat.scores_NK), 0.0)
+    with np.errstate(all="raise"):
+        assert len(tracks.predict_boxes(0.04, SIZE_WH)) == 0
 
 
 def test_frames_between_detections_keep_identities_and_do_not_let_boxes_grow():

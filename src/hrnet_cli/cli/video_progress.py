@@ -38,7 +38,7 @@ def show_progress(
         TimeRemainingColumn(),
         TextColumn("{task.fields[stages]}", style="dim"),
     )
-    before = dict(clock.seconds)
+    before = clock.taken()
     start = time.perf_counter()
     seen_first: list[int] = []
     with Progress(*columns, console=console.err(), transient=True) as bar:
@@ -81,6 +81,6 @@ def _say_lines(label: str, total: int | None) -> Advance:
 
 def _stage_speeds(clock: StageClock, before: dict[str, float], frames: int) -> str:
     """Return frames a second that each stage would do by itself, the slowest two."""
-    spent = {name: total - before.get(name, 0.0) for name, total in clock.seconds.items()}
+    spent = {name: total - before.get(name, 0.0) for name, total in clock.taken().items()}
     slowest = sorted(spent, key=lambda name: -spent[name])[:2]
     return ", ".join(f"{name} {frames / max(spent[name], 1e-9):.0f} fps" for name in slowest)

@@ -61,10 +61,11 @@ def read_listings(path: Path, class_name: str) -> tuple[list[Listing], bool]:
         return _from_csv(text, class_name, owner), False
     try:
         document = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         if start == "[":
+            place = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""
             raise InputError(
-                f"{owner} is not JSON: line {error.lineno}: {error.msg}", hint=_EXPECTED
+                f"{owner} is not JSON: {place}{_why_not_json(error)}", hint=_EXPECTED
             ) from error
         return [_from_record(*line) for line in _json_lines(text, owner)], True
     if isinstance(document, dict):
@@ -99,10 +100,17 @@ def _json_lines(text: str, owner: str) -> Iterator[tuple[Any, str, str]]:
             continue
         try:
             yield json.loads(line), f"line {number}", owner
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
-                f"{owner}, line {number} is not JSON: {error.msg}", hint=_EXPECTED
+                f"{owner}, line {number} is not JSON: {_why_not_json(error)}", hint=_EXPECTED
             ) from error
+
+
+def _why_not_json(error: ValueError | RecursionError) -> str:
+    """Return what is wrong with a text; numbers and nesting beyond all limits are told apart."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return error.msg if isinstance(error, json.JSONDecodeError) else "a number is too long"
 
 
 def _numbered(items: Sequence[Any]) -> Iterable[tuple[int, Any]]:

@@ -231,6 +231,8 @@ class _Reader:
                     return
             except av.error.FFmpegError as error:
                 problem = _why(error, self._patience)
+            except InputError as error:  # it came back without pictures
+                problem = error.message
             finally:
                 if session is not None:
                     session.close()
