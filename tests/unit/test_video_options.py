@@ -4,8 +4,10 @@ from fractions import Fraction
 
 import pytest
 
-from hrnet_cli.cli.video_options import VideoOptions, parse_time
+from hrnet_cli.cli.video_options import CAUSAL, OFFLINE, VideoOptions, parse_time
 from hrnet_cli.errors import UsageError
+from hrnet_cli.smoothing import FILTERS
+from hrnet_cli.smoothing_offline import SMOOTHERS
 from hrnet_cli.sources import Span
 
 
@@ -55,8 +57,14 @@ def test_what_needs_ids_turns_tracking_on(options):
 
 def test_what_needs_a_second_pass():
     assert VideoOptions(smooth="gaussian").offline
+    assert VideoOptions(smooth="butterworth").offline
     assert VideoOptions(smooth="median", fill_gaps=1).offline
     assert not VideoOptions(smooth="median").offline
+
+
+def test_the_kinds_of_smoothing_are_those_there_are():
+    assert set(CAUSAL) == set(FILTERS)
+    assert {*OFFLINE, "median", "none"} == set(SMOOTHERS)
 
 
 def test_rates_and_parts():

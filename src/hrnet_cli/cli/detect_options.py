@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hrnet_cli.cli.options import check_choice, check_runtime, parse_list, parse_size
-from hrnet_cli.cli.video_options import VideoOptions
+from hrnet_cli.cli.video_options import OFFLINE, VideoOptions
 from hrnet_cli.config import BACKGROUNDS, PARTS, PHOTOS_STEM, part_stem
 from hrnet_cli.errors import UsageError
 from hrnet_cli.palettes import PALETTES
@@ -147,7 +147,7 @@ def check_options(options: DetectOptions) -> None:
         ),
         (
             options.out == STDOUT and options.video.offline,
-            "--out - streams records, which savgol, gaussian and --fill-gaps change afterwards",
+            f"--out - streams records, which --fill-gaps, {', '.join(OFFLINE)} change afterwards",
         ),
         (
             options.json and options.video.shares,

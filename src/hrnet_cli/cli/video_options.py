@@ -13,7 +13,7 @@ from hrnet_cli.sources import Span
 
 # Kinds that need the frames before only, and those that need all frames first.
 CAUSAL = ("none", "one-euro", "kalman", "median")
-OFFLINE = ("savgol", "gaussian")
+OFFLINE = ("savgol", "gaussian", "butterworth")
 
 StartOption = Annotated[
     str | None,
@@ -56,8 +56,8 @@ SmoothOption = Annotated[
     str,
     typer.Option(
         "--smooth",
-        help="Steady the keypoints: one-euro, kalman or median while the video runs; savgol or"
-        " gaussian, without lag, in a second pass.",
+        help="Steady the keypoints: one-euro, kalman or median while the video runs; savgol,"
+        " gaussian or butterworth, without lag, in a second pass.",
         metavar="KIND",
     ),
 ]
@@ -233,7 +233,7 @@ class VideoOptions:
         if self.fill_gaps and self.smooth in ("one-euro", "kalman"):
             raise UsageError(
                 f"--fill-gaps needs all frames first, --smooth {self.smooth} works while they come",
-                hint="use --smooth savgol, gaussian or median with it",
+                hint=f"use --smooth {', '.join(OFFLINE)} or median with it",
             )
         if self.jobs > 1 and self.cards:
             raise UsageError(
