@@ -72,9 +72,11 @@ class OfflineSettings:
         if self.kind not in SMOOTHERS:
             known = ", ".join(SMOOTHERS)
             raise UsageError(f"smoothing '{self.kind}' is not known; expected {known}")
-        for name in ("window_s", "sigma_s", "cutoff_hz"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name)}, expected above 0")
+        for name, most in (("window_s", 10), ("sigma_s", 10), ("cutoff_hz", 1000)):
+            if not 0 < getattr(self, name) <= most:
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}, expected above 0 and at most {most}"
+                )
         for name in ("max_gap_s", "least_score"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected at least 0")

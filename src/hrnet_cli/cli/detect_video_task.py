@@ -45,7 +45,8 @@ def video_task(
     offline = None
     if options.video.offline:
         offline = OfflineSettings(
-            kind=options.video.smooth,
+            kind=options.video.smooth_kind,
+            **options.video.smooth_numbers,
             max_gap_s=options.video.fill_gaps,
             fix_swaps=options.video.fix_swaps,
         )
@@ -112,13 +113,16 @@ def following(options: DetectOptions) -> Following:
         return Following()
     threshold = person_threshold(options)
     causal = not options.video.offline
+    numbers = options.video.smooth_numbers if causal else {}
     return Following(
         tracking=TrackerSettings(
             person_threshold=threshold, low_threshold=min(LEAST_TRACKED, threshold)
         ),
         detect_every=options.video.detect_every,
-        smoothing=options.video.smooth if causal else "none",
-        smoothing_settings=SmoothingSettings(fix_swaps=options.video.fix_swaps and causal),
+        smoothing=options.video.smooth_kind if causal else "none",
+        smoothing_settings=SmoothingSettings(
+            **numbers, fix_swaps=options.video.fix_swaps and causal
+        ),
     )
 
 
