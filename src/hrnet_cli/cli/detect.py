@@ -135,8 +135,18 @@ def detect(
         typer.Option(
             "--max-people",
             min=1,
-            help="Most people in one picture, the surest.",
+            help="Most people in one picture; --keep says who.",
             show_default="300; with --boxes none",
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep",
+            help="Who stays under --max-people: the surest, the largest, or those nearest the"
+            " middle of the picture.",
+            metavar="surest|largest|middle",
+            show_default="surest",
         ),
     ] = None,
     keypoint_threshold: Annotated[
@@ -250,6 +260,7 @@ def detect(
             person_threshold=person_threshold,
             iou=iou,
             max_people=max_people,
+            keep=keep,
             keypoint_threshold=keypoint_threshold,
             drop_low=drop_low,
             flip_test=flip_test,

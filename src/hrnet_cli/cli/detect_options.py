@@ -35,6 +35,7 @@ class DetectOptions:
     person_threshold: float | None
     iou: float | None
     max_people: int | None
+    keep: str | None
     keypoint_threshold: float
     drop_low: bool
     flip_test: bool
@@ -88,9 +89,9 @@ class DetectOptions:
 def deciding_values(options: DetectOptions) -> dict[str, Any]:
     """Return the options that decide what is written of photos and videos alike, by name."""
     names = (
-        *("format", "draw", "person_threshold", "iou", "max_people", "runtime", "precision"),
-        *("keypoint_threshold", "drop_low", "flip_test", "batch_size", "palette", "background"),
-        *("point_size", "line_width", "codec", "keypoint_schema"),
+        *("format", "draw", "person_threshold", "iou", "max_people", "keep"),
+        *("runtime", "precision", "keypoint_threshold", "drop_low", "flip_test", "batch_size"),
+        *("palette", "background", "point_size", "line_width", "codec", "keypoint_schema"),
     )
     return {
         **{name: getattr(options, name) for name in names},
@@ -112,6 +113,19 @@ def ids_for(formats: str, parts: str) -> tuple[str, ...]:
     )
 
 
+def _check_keep(options: DetectOptions) -> None:
+    from hrnet_cli.detectors.keeping import KEEP
+
+    if options.keep is None:
+        return
+    check_choice(options.keep, "--keep", tuple(KEEP))
+    if options.max_people is None:
+        raise UsageError(
+            "--keep says who stays under --max-people, which is not given",
+            hint="add --max-people 1, or how many there may be",
+        )
+
+
 def check_options(options: DetectOptions) -> None:
     """Raise UsageError for options that contradict each other, before anything heavy loads."""
     formats, parts = options.formats, options.parts
@@ -119,6 +133,7 @@ def check_options(options: DetectOptions) -> None:
     check_runtime(options.runtime, options.precision)
     check_choice(options.palette, "--palette", tuple(PALETTES))
     check_choice(options.background, "--background", BACKGROUNDS)
+    _check_keep(options)
     options.video.check()
     contradictions = (
         (options.overwrite and options.append, "--overwrite and --append exclude each other"),
