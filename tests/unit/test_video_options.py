@@ -49,6 +49,7 @@ def test_the_usual_options_follow_nobody():
         {"fill_gaps": 0.5},
         {"fix_swaps": True},
         {"detect_every": 2},
+        {"track_gap": 0.0},
     ],
 )
 def test_what_needs_ids_turns_tracking_on(options):
@@ -120,6 +121,13 @@ def test_numbers_that_cannot_be(text, message, hint):
         VideoOptions(smooth=text).check()
     assert caught.value.message.startswith(message)
     assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(("given", "max_gap_s"), [(None, 1.0), (5.0, 5.0), (0.0, 0.0)])
+def test_the_gap_of_a_track_reaches_the_tracker(given, max_gap_s):
+    video = VideoOptions(track=True, track_gap=given)
+    settings = following(SimpleNamespace(video=video, person_threshold=0.6, boxes=None)).tracking
+    assert (settings.max_gap_s, settings.person_threshold) == (max_gap_s, 0.6)
 
 
 def test_numbers_reach_the_filter_that_runs():

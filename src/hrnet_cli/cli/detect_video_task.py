@@ -112,12 +112,15 @@ def following(options: DetectOptions) -> Following:
     if not options.video.follows:
         return Following()
     threshold = person_threshold(options)
+    tracking = TrackerSettings(
+        person_threshold=threshold, low_threshold=min(LEAST_TRACKED, threshold)
+    )
+    if options.video.track_gap is not None:
+        tracking = replace(tracking, max_gap_s=options.video.track_gap)
     causal = not options.video.offline
     numbers = options.video.smooth_numbers if causal else {}
     return Following(
-        tracking=TrackerSettings(
-            person_threshold=threshold, low_threshold=min(LEAST_TRACKED, threshold)
-        ),
+        tracking=tracking,
         detect_every=options.video.detect_every,
         smoothing=options.video.smooth_kind if causal else "none",
         smoothing_settings=SmoothingSettings(

@@ -54,6 +54,16 @@ TrackOption = Annotated[
         show_default="no-track; on with options that need it",
     ),
 ]
+TrackGapOption = Annotated[
+    float | None,
+    typer.Option(
+        "--track-gap",
+        min=0,
+        max=3600,
+        help="A person unseen for more seconds comes back under a new id.",
+        show_default="1",
+    ),
+]
 DetectEveryOption = Annotated[
     int,
     typer.Option(
@@ -146,6 +156,7 @@ class VideoOptions:
     max_frames: int | None = None
     fps: str | None = None
     track: bool | None = None
+    track_gap: float | None = None
     ids_for: tuple[str, ...] = ()  # other options that say nothing without ids, with their values
     detect_every: int = 1
     smooth: str = "none"
@@ -273,6 +284,7 @@ class VideoOptions:
 
     def _needs_ids(self) -> list[str]:
         needs = {
+            "--track-gap": self.track_gap is not None,
             f"--smooth {self.smooth}": self.smooth != "none",
             "--fill-gaps": self.fill_gaps > 0,
             "--fix-swaps": self.fix_swaps,
