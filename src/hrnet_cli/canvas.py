@@ -32,7 +32,7 @@ class Canvas:
 
     def __init__(self, image_HW3: Pixels, background: str) -> None:
         # In C order whatever the picture has: OpenCV draws on nothing else.
-        self.image = (
+        self.image: Pixels = (
             image_HW3.copy() if background == "photo" else np.zeros(image_HW3.shape, np.uint8)
         )
         self.size_wh = (image_HW3.shape[1], image_HW3.shape[0])

@@ -31,6 +31,8 @@ LEAST_WEIGHT = 0.1
 SIZE_FOLLOWS_S = 1.0
 # One-euro filter: cutoff of the speed that raises the cutoff of the keypoint (CHI 2012, sec. 3).
 SPEED_CUTOFF_HZ = 1.0
+# No setting makes sense above it, whatever its unit; squares of larger ones overflow.
+MOST = 1000
 # Kalman filter: speed of a keypoint seen for the first time, sizes per second.
 FIRST_SPEED = 1.0
 
@@ -67,11 +69,13 @@ class SmoothingSettings:
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in ("min_cutoff_hz", "noise", "restlessness"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name)}, expected above 0")
+            if not 0 < getattr(self, name) <= MOST:
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}, expected above 0 and at most {MOST}"
+                )
         for name in ("beta", "reset_gap_s"):
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"{name} is {getattr(self, name)}, expected at least 0")
+            if not 0 <= getattr(self, name) <= MOST:
+                raise UsageError(f"{name} is {getattr(self, name)}, expected 0 to {MOST}")
         if self.taps not in (3, 5):
             raise UsageError(f"taps is {self.taps}, expected 3 or 5")
 

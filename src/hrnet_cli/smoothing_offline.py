@@ -3,10 +3,11 @@
 Limbs are put right first, then gaps filled, then keypoints smoothed, so that each builds on what is
 right already. Everything is per track and in seconds.
 
-Shape letters: T frames, S sightings of a track, C of them at once, M sightings around one, K
-keypoints, P coefficients.
+Shape letters: T frames, S sightings of a track, C of them at once, M sightings around one, F those
+at new times, E even samples, K keypoints, P coefficients.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,8 +24,14 @@ from hrnet_cli.track_paths import Array, TrackPath, paths_of, poses_with
 CHUNK = 256
 # A Gaussian's tails end at so many standard deviations.
 TAILS = 3.0
-# A centred median does not look across a longer gap.
+# A centred median and a Butterworth filter do not look across a longer gap.
 LONGEST_STEP_S = 0.5
+# A Butterworth filter takes no more samples a second, whatever the times say; it bounds the memory.
+MOST_SAMPLES_HZ = 1000.0
+# What cutoff two passes of a second order have over that of each: 0.802 (Winter, p. 69).
+TWO_PASSES = (math.sqrt(2) - 1) ** 0.25
+# Of how a low-pass begins no more than a millionth is left after so many periods of its cutoff.
+PADDING_PERIODS = 3.0
 # Smaller eigenvalues of a fit, relative to the largest, are rounding errors.
 SINGULAR = 1e-9
 
@@ -40,6 +47,8 @@ class OfflineSettings:
         order: ``savgol``: degree of the polynomial.
         sigma_s: ``gaussian``: standard deviation of the weights in time.
         taps: ``median``: sightings around each of which the middle one is taken, 3 or 5.
+        cutoff_hz: ``butterworth``: frequency of which 71% is left. Where there are fewer than two
+            sightings for each of its periods, nothing changes.
         max_gap_s: Longest time between two sightings that is filled; 0 fills nothing.
         least_score: Keypoints with a lower score count as not seen when gaps are filled.
         fix_swaps: Whether legs and arms whose left and right are clearly exchanged are put right.
@@ -53,6 +62,7 @@ class OfflineSettings:
     order: int = 2
     sigma_s: float = 0.05
     taps: int = 5
+    cutoff_hz: float = 6.0
     max_gap_s: float = 0.0
     least_score: float = 0.2
     fix_swaps: bool = False
@@ -62,9 +72,11 @@ class OfflineSettings:
         if self.kind not in SMOOTHERS:
             known = ", ".join(SMOOTHERS)
             raise UsageError(f"smoothing '{self.kind}' is not known; expected {known}")
-        for name in ("window_s", "sigma_s"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name)}, expected above 0")
+        for name, most in (("window_s", 10), ("sigma_s", 10), ("cutoff_hz", 1000)):
+            if not 0 < getattr(self, name) <= most:
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}, expected above 0 and at most {most}"
+                )
         for name in ("max_gap_s", "least_score"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected at least 0")
@@ -183,6 +195,60 @@ def _median(path: TrackPath, settings: OfflineSettings) -> Array:
     return np.where(lost_SK1, np.nan, np.nanmedian(around_SMK2, axis=1))
 
 
+def _butterworth(path: TrackPath, settings: OfflineSettings) -> Array:
+    """Return keypoints after a Butterworth low-pass of fourth order without lag.
+
+    Second order, forward and backward, the cutoff corrected for the two passes (Winter,
+    "Biomechanics and Motor Control of Human Movement", 4th ed. 2009, p. 69). All sightings of a
+    keypoint count the same, whatever their scores.
+    """
+    filtered_SK2 = path.points_SK2.copy()
+    for k in range(filtered_SK2.shape[1]):
+        seen = np.flatnonzero(~np.isnan(path.points_SK2[:, k, 0]))
+        breaks = np.flatnonzero(np.diff(path.times_s_S[seen]) > LONGEST_STEP_S) + 1
+        for run in np.split(seen, breaks):
+            times_s_S, points_S2 = path.times_s_S[run], path.points_SK2[run, k]
+            filtered_SK2[run, k] = _low_pass(times_s_S, points_S2, settings.cutoff_hz)
+    return filtered_SK2
+
+
+def _low_pass(times_s_S: Array, points_S2: Array, cutoff_hz: float) -> Array:
+    """Return points (S, 2) of one keypoint without what is faster than the cutoff.
+
+    The filter needs an even step: unevenly timed points are read off curves that never leave the
+    range of their neighbours, at the usual step, and back. The straight line from the first to the
+    last point is put aside, so that rest and steady motion stay exactly what they are; beyond these
+    two, which stay where they are, the motion goes on as its own mirror image.
+
+    Args:
+        times_s_S: Never falling; of two points at the same time the first one counts.
+        points_S2: All finite.
+        cutoff_hz: Where 71% of an amplitude is left.
+    """
+    from scipy.interpolate import PchipInterpolator
+    from scipy.signal import butter, sosfiltfilt
+
+    fresh_S = np.diff(times_s_S, prepend=-np.inf) > 0
+    times_s_F, points_F2 = times_s_S[fresh_S], points_S2[fresh_S]
+    if len(times_s_F) < 3:
+        return points_S2
+    steps_s, length_s = np.diff(times_s_F), times_s_F[-1] - times_s_F[0]
+    usual_s = steps_s[steps_s < 1.5 * np.median(steps_s)].mean()
+    steps = max(round(min(np.rint(steps_s / usual_s).sum(), length_s * MOST_SAMPLES_HZ)), 2)
+    rate_hz = steps / length_s
+    if cutoff_hz >= rate_hz / 2:
+        return points_S2
+    times_s_E = np.linspace(times_s_F[0], times_s_F[-1], steps + 1)
+    points_E2 = PchipInterpolator(times_s_F, points_F2)(times_s_E)
+    line_E2 = np.linspace(points_E2[0], points_E2[-1], steps + 1)
+    # Winter corrects the tangent, not the frequency: no cutoff reaches half the rate.
+    tangent = math.tan(math.pi * cutoff_hz / rate_hz) / TWO_PASSES
+    sections = butter(2, 2 / math.pi * math.atan(tangent), output="sos")
+    padding = min(math.ceil(PADDING_PERIODS * rate_hz / cutoff_hz), steps)
+    moves_E2 = sosfiltfilt(sections, points_E2 - line_E2, axis=0, padlen=padding)
+    return PchipInterpolator(times_s_E, line_E2 + moves_E2)(times_s_S)
+
+
 def _none(path: TrackPath, _settings: OfflineSettings) -> Array:
     """Return the keypoints as they are."""
     return path.points_SK2
@@ -192,5 +258,6 @@ SMOOTHERS: dict[str, Callable[[TrackPath, OfflineSettings], Array]] = {
     "savgol": _savgol,
     "gaussian": _gaussian,
     "median": _median,
+    "butterworth": _butterworth,
     "none": _none,
 }

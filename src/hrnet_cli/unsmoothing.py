@@ -19,8 +19,7 @@ def undo_smoothing(poses: Poses) -> Poses:
     """
     if poses.raw_keypoints_NK2 is None:
         return poses
-    seen_N = ~np.isnan(poses.raw_keypoints_NK2).all(axis=(1, 2))
-    seen = poses[seen_N]
+    seen = poses[np.flatnonzero(~np.isnan(poses.raw_keypoints_NK2[..., 0]).all(axis=1))]
     raw_NK2, scores_NK = seen.raw_keypoints_NK2, seen.scores_NK
     if raw_NK2 is None:
         raise ValueError("raw_keypoints_NK2 was there a moment ago")

@@ -340,6 +340,15 @@ def test_boxes_are_kept_as_they_are_unless_a_limit_is_named(hrnet):
     assert records()[0]["people"] == []
 
 
+def test_who_stays_under_a_limit_can_be_chosen(hrnet):
+    draw_photo("photo.jpg")
+    first, large, central = [2, 2, 10, 10], [0, 5, 40, 60], [20, 28, 28, 36]
+    boxes = write_boxes("boxes.jsonl", {"photo.jpg": [first, large, central]})
+    for keep, kept in (("surest", first), ("largest", large), ("middle", central)):
+        hrnet("photo.jpg", "--boxes", boxes, "--max-people", "1", "--keep", keep, "--overwrite")
+        assert [person["box"] for person in records()[0]["people"]] == [kept]
+
+
 # Existing output ----------------------------------------------------------------------------------
 
 
@@ -548,6 +557,10 @@ def test_formats_may_be_given_in_turn(hrnet):
         ("--out - --format jsonl,csv", "--out - streams one --format only", "leave one"),
         ("--out - --format coco", "format 'coco' cannot be streamed, expected one of jsonl, csv",
          "name a folder with --out"),
+        ("--max-people 1 --keep large", "--keep is 'large', expected one of surest, largest",
+         "did you mean 'largest'?"),
+        ("--keep largest", "--keep says who stays under --max-people, which is not given",
+         "add --max-people 1"),
         ("--format jsnl", "--format is 'jsnl', expected one or more of jsonl,csv,coco,openpose",
          "did you mean 'jsonl'?"),
         ("--format ,", "--format is ',', expected one or more of", ""),
@@ -582,7 +595,8 @@ def test_contradictions_and_misspellings_end_before_anything_loads(
 @pytest.mark.parametrize(
     "words",
     ["--batch-size 0", "--max-people 0", "--person-threshold 2", "--iou -1", "--max-megapixels 0",
-     "--keypoint-threshold 1.5", "--iou nan", "--point-size 0", "--line-width nan", "--no-such"],
+     "--keypoint-threshold 1.5", "--iou nan", "--point-size 0", "--line-width nan", "--no-such",
+     "--track-gap -1", "--track-gap nan", "--track-gap 3601"],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(hrnet, words):
     result = hrnet("gone.jpg", *words.split(), code=ExitCode.USAGE, defaults=False)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -20,8 +21,10 @@ from hrnet_cli.config import ModelSpec
 from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.resuming import ResumeFolder
 from hrnet_cli.schema import load_schema
+from hrnet_cli.smoothing_offline import OfflineSettings, smooth_video
 from hrnet_cli.stopping import StopRequest
 from videos import numbered_picture, read_video, write_video
+from walking import poses_of
 
 RUNNER = CliRunner()
 
@@ -325,6 +328,9 @@ def test_a_video_is_never_replaced_by_its_drawing(hrnet, clips, tmp_path):
         (["--side-by-side"], 2, "--side-by-side is about the drawn video, and nothing is drawn"),
         (["--quality", "99", "--draw", "boxes"], 2, "--quality 99 is outside 0 to 51"),
         (["--smooth", "savgol", "--out", "-"], 2, "--out - streams records"),
+        (["--smooth", "butterworth:4", "--out", "-"], 2, "--out - streams records"),
+        (["--smooth", "savgol:300"], 2, "--smooth is 'savgol:300': window_s is 300.0, expected"),
+        (["--smooth", "buterworth:4"], 2, "did you mean 'butterworth'?"),
         (["--resume", "--overwrite"], 2, "--overwrite and --resume exclude each other"),
         (
             ["--draw", "boxes", "--background", "transparent"],
@@ -342,6 +348,21 @@ def test_options_that_cannot_be(hrnet, clips, more, code, message):
     result = hrnet(clips / "a.mp4", *more, code=code)
     assert message in result.stderr
     assert not Path("hrnet-out").exists()
+
+
+def test_a_number_behind_a_smoothing_says_how_much(hrnet, clips):
+    hrnet(clips / "a.mp4", "--smooth", "butterworth:1")
+    people = [record["people"][0] for record in records("hrnet-out/a.jsonl")]
+    raw_TK2, given_TK2 = (
+        np.array([person[name] for person in people])[..., :2]
+        for name in ("keypoints_raw", "keypoints")
+    )
+    times_s = [record["time_s"] for record in records("hrnet-out/a.jsonl")]
+    poses_T = [poses_of(points_K2) for points_K2 in raw_TK2]
+    settings = OfflineSettings(kind="butterworth", cutoff_hz=1)
+    again = smooth_video(times_s, poses_T, settings)
+    np.testing.assert_allclose(given_TK2, [p.keypoints_NK2[0] for p in again], atol=0.002)
+    assert np.abs(given_TK2 - raw_TK2).max() > 1
 
 
 def test_what_needs_ids_follows_people(hrnet, clips):

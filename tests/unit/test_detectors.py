@@ -23,6 +23,7 @@ from hrnet_cli.detectors import (
     open_detector,
     yolo,
 )
+from hrnet_cli.detectors.keeping import KeepingDetector
 from hrnet_cli.errors import ExitCode, InputError, UsageError, WeightsError
 from hrnet_cli.geometry import box_iou
 from hrnet_cli.structures import Boxes, Frame
@@ -294,6 +295,44 @@ class TestTorchvision:
         with pytest.raises(WeightsError, match="holds more than tensors"):
             open_without_warnings("torchvision", tmp_path / "hostile.pth", DetectorSettings())
         assert not (tmp_path / "executed").exists()
+
+
+class Crowd:
+    """Finds the same people everywhere: small and sure, large, nearest the middle, unsure."""
+
+    name = "crowd"
+    boxes = Boxes(
+        np.array([[0, 0, 20, 20], [10, 10, 60, 90], [50, 20, 80, 70], [0, 0, 100, 100]]),
+        np.array([0.9, 0.5, 0.4, 0.15]),
+    )
+
+    def __call__(self, frames):
+        return [self.boxes if frame.source else Boxes.empty() for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("keep", "people", "kept"),
+    [
+        ("surest", 1, [0]),
+        ("surest", 2, [0, 1]),
+        ("largest", 1, [1]),
+        ("largest", 2, [1, 2]),
+        ("middle", 1, [2]),
+        ("middle", 2, [1, 2]),
+        # The unsure one is the largest and nearer the middle than most, and yet comes last.
+        ("largest", 3, [0, 1, 2]),
+        ("middle", 4, [0, 1, 2, 3]),
+        ("middle", 9, [0, 1, 2, 3]),
+    ],
+)
+def test_who_stays_of_the_people_of_a_picture(keep, people, kept):
+    detector = KeepingDetector(Crowd(), keep, people, 0.25)
+    image = np.zeros((101, 131, 3), np.uint8)
+    found, nobody = detector([Frame(image, "a.png", "a.png"), Frame(image, "", "b.png")])
+    assert detector.name == "crowd"
+    np.testing.assert_array_equal(found.xyxy_N4, Crowd.boxes.xyxy_N4[kept])
+    np.testing.assert_array_equal(found.scores_N, Crowd.boxes.scores_N[kept])
+    assert len(nobody) == 0
 
 
 @pytest.mark.parametrize(

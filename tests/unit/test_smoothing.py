@@ -274,10 +274,11 @@ def test_an_unknown_kind_is_named():
     ("fields", "message"),
     [
         ({"taps": 4}, "taps is 4, expected 3 or 5"),
-        ({"min_cutoff_hz": 0.0}, "min_cutoff_hz is 0.0, expected above 0"),
-        ({"beta": -1.0}, "beta is -1.0, expected at least 0"),
-        ({"noise": float("nan")}, "noise is nan, expected above 0"),
-        ({"reset_gap_s": -0.1}, "reset_gap_s is -0.1, expected at least 0"),
+        ({"min_cutoff_hz": 0.0}, "min_cutoff_hz is 0.0, expected above 0 and at most 1000"),
+        ({"beta": -1.0}, "beta is -1.0, expected 0 to 1000"),
+        ({"noise": float("nan")}, "noise is nan, expected above 0 and at most 1000"),
+        ({"restlessness": 1e200}, "restlessness is 1e+200, expected above 0 and at most 1000"),
+        ({"reset_gap_s": -0.1}, "reset_gap_s is -0.1, expected 0 to 1000"),
     ],
 )
 def test_settings_out_of_range_are_named(fields, message):

@@ -12,7 +12,7 @@ from hrnet_cli.smoothing_offline import SMOOTHERS, OfflineSettings, smooth_video
 from hrnet_cli.structures import FILLED, SWAPPED, Poses
 from walking import COCO, SIZE, poses_of, walker, with_swap
 
-KINDS = ("savgol", "gaussian", "median")
+KINDS = ("savgol", "gaussian", "median", "butterworth")
 LEGS, ARMS = (11, 13, 15), (5, 7, 9)
 NOBODY = replace(Poses.empty(COCO), track_ids_N=np.zeros(0, np.int64))
 
@@ -43,7 +43,10 @@ def uneven_times(count, seed=0):
     return np.cumsum(np.random.default_rng(seed).uniform(0.01, 0.06, count))
 
 
-@pytest.mark.parametrize(("kind", "left"), [("savgol", 0.6), ("gaussian", 0.75), ("median", 0.85)])
+@pytest.mark.parametrize(
+    ("kind", "left"),
+    [("savgol", 0.6), ("gaussian", 0.75), ("median", 0.85), ("butterworth", 0.7)],
+)
 def test_noise_becomes_less_and_motion_stays(kind, left):
     times = np.arange(150) / 30
     true = walker(times, steps_hz=0.5)
@@ -81,10 +84,11 @@ def test_savgol_reproduces_polynomials_at_any_times_and_weights(seed, order, cou
     np.testing.assert_allclose(found, true, rtol=0, atol=3e-6 * max(1, np.abs(true).max()))
 
 
-def test_gaussian_keeps_a_steady_motion_to_the_ends():
+@pytest.mark.parametrize("kind", ["gaussian", "butterworth"])
+def test_a_steady_motion_is_kept_to_the_ends(kind):
     times = uneven_times(30)
     true = walker(times, speed=200.0, steps_hz=0.0)
-    np.testing.assert_allclose(smoothed(times, true, kind="gaussian"), true, atol=1e-3)
+    np.testing.assert_allclose(smoothed(times, true, kind=kind), true, atol=1e-3)
 
 
 def test_savgol_is_the_published_filter_on_even_times():
@@ -107,11 +111,108 @@ def test_gaussian_has_gaussian_weights_on_even_times():
     np.testing.assert_allclose(found[8:33], 100 * (weights / weights.sum())[8:33], atol=1e-3)
 
 
+def swinging(times_T, hz, amplitude=100.0):
+    """Return somebody still whose one wrist swings: x by the sine, y by the cosine."""
+    points = walker(times_T, speed=0.0, steps_hz=0.0)
+    phase = 2 * np.pi * hz * times_T
+    points[:, 9] += amplitude * np.stack([np.sin(phase), np.cos(phase)], axis=1)
+    return points
+
+
+@pytest.mark.parametrize(("hz", "left"), [(0.5, 1.0), (1.5, 0.5**0.5), (6.0, 0.006)])
+@pytest.mark.parametrize("fps", [15, 60, 240])
+def test_butterworth_leaves_the_published_part_of_each_frequency_without_lag(fps, hz, left):
+    # Two passes of a second order leave 1 / (1 + (f / f1)^4), a half of the power at the cutoff,
+    # in frequencies bent by the tangent (Winter, p. 69).
+    times = np.arange(12 * fps) / fps
+    bent = np.tan(np.pi * hz / fps) / np.tan(np.pi * 1.5 / fps)
+    expected = 1 / (1 + (2**0.5 - 1) * bent**4)
+    assert expected == pytest.approx(left, rel=0.01, abs=0.007)
+    true = swinging(times, hz)
+    still = walker(times, speed=0.0, steps_hz=0.0)[:, 9]
+    found = smoothed(times, true, kind="butterworth", cutoff_hz=1.5)[:, 9] - still
+    inner = slice(3 * fps, -3 * fps)
+    np.testing.assert_allclose(found[inner], expected * (true[:, 9] - still)[inner], atol=0.01)
+
+
+def test_butterworth_is_the_recursion_of_the_book_forward_and_backward():
+    fps, cutoff_hz = 50, 6.0
+    times = np.arange(200) / fps
+    seen = noisy(walker(times), 0.05)
+    # Winter's coefficients: y = a0 x + a1 x1 + a2 x2 + b1 y1 + b2 y2.
+    bent = np.tan(np.pi * cutoff_hz / fps) / 0.802
+    k1, k2 = 2**0.5 * bent, bent**2
+    a0 = k2 / (1 + k1 + k2)
+    a1, a2, b1 = 2 * a0, a0, -2 * a0 + 2 * a0 / k2
+    b2 = 1 - a0 - a1 - a2 - b1
+
+    def one_pass(points_TK2):
+        done = points_TK2.copy()
+        for t in range(2, len(done)):
+            x, x1, x2 = points_TK2[t], points_TK2[t - 1], points_TK2[t - 2]
+            done[t] = a0 * x + a1 * x1 + a2 * x2 + b1 * done[t - 1] + b2 * done[t - 2]
+        return done
+
+    expected = one_pass(one_pass(seen)[::-1])[::-1]
+    found = smoothed(times, seen, kind="butterworth", cutoff_hz=cutoff_hz)
+    # His 0.802 has three digits; the ends are begun in another way.
+    np.testing.assert_allclose(found[40:-40], expected[40:-40], atol=0.02)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.3])
+def test_butterworth_takes_frames_that_were_dropped_or_come_unevenly(jitter):
+    rng = np.random.default_rng(0)
+    fine = np.arange(300) / 30
+    steps_s = rng.uniform(1 - jitter, 1 + jitter, 300) / 30
+    times = np.delete(np.cumsum(steps_s), rng.choice(298, 30, replace=False) + 1)
+    slow, fast = (smoothed(times, swinging(times, hz), kind="butterworth") for hz in (1.5, 14.0))
+    np.testing.assert_allclose(slow[15:-15], swinging(times, 1.5)[15:-15], atol=5)
+    assert rms((fast - walker(times, speed=0.0, steps_hz=0.0))[15:-15, 9]) < 25
+    # Rounded to milliseconds, as Matroska has them, it stays what it is.
+    even = smoothed(fine, swinging(fine, 3.0), kind="butterworth")
+    rounded = smoothed(np.round(fine, 3), swinging(fine, 3.0), kind="butterworth")
+    np.testing.assert_allclose(rounded, even, atol=0.6)
+
+
+def test_butterworth_leaves_alone_what_is_too_slow_for_its_cutoff():
+    times = np.arange(60) / 12
+    seen = noisy(walker(times), 0.05)
+    np.testing.assert_allclose(smoothed(times, seen, kind="butterworth"), seen, atol=1e-3)
+    assert np.abs(smoothed(times, seen, kind="butterworth", cutoff_hz=5.9) - seen).max() > 1
+
+
+def test_butterworth_does_not_look_across_a_long_gap():
+    times = np.concatenate([np.arange(30), np.arange(30) + 46]) / 30
+    seen = noisy(walker(times), 0.03)
+    alone = [
+        smoothed(t, s, kind="butterworth") for t, s in zip(halves(times), halves(seen), strict=True)
+    ]
+    found = smoothed(times, seen, kind="butterworth")
+    np.testing.assert_allclose(found, np.concatenate(alone), atol=1e-6)
+    # A keypoint's own gap counts, and what is shorter is bridged.
+    for missing, bridged in ((14, True), (15, False)):
+        even, hidden = np.arange(60) / 30, noisy(walker(np.arange(60) / 30), 0.03)
+        hidden[30 : 30 + missing, 9] = np.nan
+        before = smoothed(even[:30], hidden[:30], kind="butterworth")[:, 9]
+        moved = np.abs(smoothed(even, hidden, kind="butterworth")[:30, 9] - before).max()
+        assert (moved > 0.1) == bridged
+
+
+def halves(array):
+    return np.split(array, 2)
+
+
+def test_butterworth_takes_thousands_of_frames_of_the_same_moment():
+    times = np.cumsum(np.where(np.arange(3000) % 500, 1e-7, 0.4))
+    seen = noisy(walker(times, speed=0.0), 0.01)
+    assert np.isfinite(smoothed(times, seen, kind="butterworth")).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_slow_motion_of_the_same_is_the_same(kind):
     times = np.arange(60) / 30
     seen = noisy(walker(times), 0.03)
-    slow = smoothed(4 * times, seen, kind=kind, window_s=1.2, sigma_s=0.2)
+    slow = smoothed(4 * times, seen, kind=kind, window_s=1.2, sigma_s=0.2, cutoff_hz=1.5)
     np.testing.assert_allclose(
         slow, smoothed(times, seen, kind=kind, window_s=0.3, sigma_s=0.05), atol=1e-3
     )
@@ -421,10 +522,12 @@ def test_people_without_track_ids_are_refused():
     [
         (
             {"kind": "spline"},
-            "smoothing 'spline' is not known; expected savgol, gaussian, median, none",
+            "smoothing 'spline' is not known; expected savgol, gaussian, median, butterworth, none",
         ),
-        ({"window_s": 0.0}, "window_s is 0.0, expected above 0"),
-        ({"sigma_s": -1.0}, "sigma_s is -1.0, expected above 0"),
+        ({"window_s": 0.0}, "window_s is 0.0, expected above 0 and at most 10"),
+        ({"sigma_s": -1.0}, "sigma_s is -1.0, expected above 0 and at most 10"),
+        ({"window_s": 300.0}, "window_s is 300.0, expected above 0 and at most 10"),
+        ({"cutoff_hz": np.nan}, "cutoff_hz is nan, expected above 0 and at most 1000"),
         ({"max_gap_s": -0.1}, "max_gap_s is -0.1, expected at least 0"),
         ({"least_score": -0.1}, "least_score is -0.1, expected at least 0"),
         ({"order": 6}, "order is 6, expected 0 to 5"),

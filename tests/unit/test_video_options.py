@@ -1,12 +1,18 @@
 """Options about videos: what they mean, and what contradicts what."""
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 
-from hrnet_cli.cli.video_options import VideoOptions, parse_time
+from hrnet_cli.cli.detect_video_task import following
+from hrnet_cli.cli.video_options import CAUSAL, OFFLINE, VideoOptions, parse_smooth, parse_time
 from hrnet_cli.errors import UsageError
+from hrnet_cli.smoothing import FILTERS, SmoothingSettings
+from hrnet_cli.smoothing_offline import SMOOTHERS
 from hrnet_cli.sources import Span
+
+USUAL = SmoothingSettings()
 
 
 @pytest.mark.parametrize(
@@ -39,9 +45,11 @@ def test_the_usual_options_follow_nobody():
         {"track": True},
         {"smooth": "one-euro"},
         {"smooth": "savgol"},
+        {"smooth": "savgol:0.5"},
         {"fill_gaps": 0.5},
         {"fix_swaps": True},
         {"detect_every": 2},
+        {"track_gap": 0.0},
     ],
 )
 def test_what_needs_ids_turns_tracking_on(options):
@@ -55,8 +63,83 @@ def test_what_needs_ids_turns_tracking_on(options):
 
 def test_what_needs_a_second_pass():
     assert VideoOptions(smooth="gaussian").offline
+    assert VideoOptions(smooth="butterworth:4").offline
     assert VideoOptions(smooth="median", fill_gaps=1).offline
     assert not VideoOptions(smooth="median").offline
+
+
+def test_the_kinds_of_smoothing_are_those_there_are():
+    assert set(CAUSAL) == set(FILTERS)
+    assert {*OFFLINE, "median", "none"} == set(SMOOTHERS)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("none", {}),
+        ("one-euro", {}),
+        ("one-euro:1.5", {"min_cutoff_hz": 1.5}),
+        ("one-euro:1.5,beta=4", {"min_cutoff_hz": 1.5, "beta": 4}),
+        ("one-euro:beta=4,min_cutoff_hz=1", {"min_cutoff_hz": 1, "beta": 4}),
+        ("kalman:0.02,restlessness=3", {"noise": 0.02, "restlessness": 3}),
+        ("median:3", {"taps": 3}),
+        ("savgol:0.5,order=3", {"window_s": 0.5, "order": 3}),
+        ("gaussian:.1", {"sigma_s": 0.1}),
+        ("butterworth:4", {"cutoff_hz": 4}),
+    ],
+)
+def test_numbers_of_a_smoothing(text, numbers):
+    found = parse_smooth(text)
+    assert found == numbers
+    # A number of sightings or a degree indexes arrays.
+    assert all(type(found[name]) is int for name in {"taps", "order"} & set(found))
+    assert VideoOptions(smooth=text).smooth_kind == text.split(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("savgl:0.3", "--smooth is 'savgl', expected one of none, one-euro",
+         "did you mean 'savgol'?"),
+        ("none:1", "--smooth is 'none:1', but none takes no numbers", ""),
+        ("savgol:", "--smooth is 'savgol:': window_s is '', expected a number", ""),
+        ("savgol:long", "--smooth is 'savgol:long': window_s is 'long', expected a number", ""),
+        ("savgol:order=2.5", "--smooth is 'savgol:order=2.5': order is '2.5', expected a w", ""),
+        ("savgol:0.3,3", "--smooth is 'savgol:0.3,3', '3' in it is none of the numbers of savgol",
+         "they are, with what they usually are: savgol:window_s=0.3,order=2"),
+        ("savgol:0.3,window_s=1", "--smooth is 'savgol:0.3,window_s=1', 'window_s=1' in it is", ""),
+        ("one-euro:cutoff=1", "--smooth is 'one-euro:cutoff=1', 'cutoff=1' in it is none of",
+         "they are, with what they usually are: one-euro:min_cutoff_hz=1.0,beta=8.0"),
+        ("one-euro:0", "--smooth is 'one-euro:0': min_cutoff_hz is 0.0, expected above 0 and", ""),
+        ("one-euro:nan", "--smooth is 'one-euro:nan': min_cutoff_hz is nan, expected above 0", ""),
+        ("savgol:300", "--smooth is 'savgol:300': window_s is 300.0, expected above 0 and at", ""),
+        ("median:7", "--smooth is 'median:7': taps is 7, expected 3 or 5", ""),
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be(text, message, hint):
+    with pytest.raises(UsageError) as caught:
+        VideoOptions(smooth=text).check()
+    assert caught.value.message.startswith(message)
+    assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(("given", "max_gap_s"), [(None, 1.0), (5.0, 5.0), (0.0, 0.0)])
+def test_the_gap_of_a_track_reaches_the_tracker(given, max_gap_s):
+    video = VideoOptions(track=True, track_gap=given)
+    settings = following(SimpleNamespace(video=video, person_threshold=0.6, boxes=None)).tracking
+    assert (settings.max_gap_s, settings.person_threshold) == (max_gap_s, 0.6)
+
+
+def test_numbers_reach_the_filter_that_runs():
+    def found(smooth, **more):
+        video = VideoOptions(smooth=smooth, **more)
+        return following(SimpleNamespace(video=video, person_threshold=None, boxes=None))
+
+    causal = found("one-euro:1.5,beta=4")
+    assert causal.smoothing == "one-euro"
+    assert causal.smoothing_settings == SmoothingSettings(min_cutoff_hz=1.5, beta=4)
+    for second_pass in (found("savgol:0.5"), found("median:3", fill_gaps=0.2)):
+        assert (second_pass.smoothing, second_pass.smoothing_settings) == ("none", USUAL)
 
 
 def test_rates_and_parts():
@@ -84,6 +167,7 @@ def test_rates_and_parts():
         ({"devices": "cuda:0"}, "--devices is 'cuda:0'"),
         ({"jobs": 2, "show": True}, "--show and --jobs exclude each other"),
         ({"fill_gaps": 1, "smooth": "kalman"}, "--fill-gaps needs all frames first"),
+        ({"fill_gaps": 1, "smooth": "one-euro:2"}, "--fill-gaps needs all frames first"),
     ],
 )
 def test_what_cannot_be(options, words):

@@ -348,7 +348,9 @@ def _open(video: Video, work: _Work, options: DetectOptions) -> "tuple[VideoSour
         raise InputError(
             f"'{records.path}' has no frame in the wanted part", hint="look at --start and --end"
         )
-    steadied = options.video.smooth != "none" or options.video.fill_gaps or options.video.fix_swaps
+    steadied = (
+        options.video.smooth_kind != "none" or options.video.fill_gaps or options.video.fix_swaps
+    )
     poses = {frame.index: undo_smoothing(people) if steadied else people for frame, people in shown}
     if len(poses) < len(shown):
         raise InputError(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hrnet_cli.cli.options import check_choice, check_runtime, parse_list, parse_size
-from hrnet_cli.cli.video_options import VideoOptions
+from hrnet_cli.cli.video_options import OFFLINE, VideoOptions
 from hrnet_cli.config import BACKGROUNDS, PARTS, PHOTOS_STEM, part_stem
 from hrnet_cli.errors import UsageError
 from hrnet_cli.palettes import PALETTES
@@ -36,6 +36,7 @@ class DetectOptions:
     person_threshold: float | None = None
     iou: float | None = None
     max_people: int | None = None
+    keep: str | None = None
     keypoint_threshold: float = 0.2
     drop_low: bool = False
     flip_test: bool = False
@@ -88,9 +89,9 @@ class DetectOptions:
 def deciding_values(options: DetectOptions) -> dict[str, Any]:
     """Return the options that decide what is written of photos and videos alike, by name."""
     names = (
-        *("format", "draw", "person_threshold", "iou", "max_people", "runtime", "precision"),
-        *("keypoint_threshold", "drop_low", "flip_test", "batch_size", "palette", "background"),
-        *("point_size", "line_width", "codec", "keypoint_schema"),
+        *("format", "draw", "person_threshold", "iou", "max_people", "keep"),
+        *("runtime", "precision", "keypoint_threshold", "drop_low", "flip_test", "batch_size"),
+        *("palette", "background", "point_size", "line_width", "codec", "keypoint_schema"),
     )
     return {
         **{name: getattr(options, name) for name in names},
@@ -112,6 +113,19 @@ def ids_for(formats: str, parts: str) -> tuple[str, ...]:
     )
 
 
+def _check_keep(options: DetectOptions) -> None:
+    from hrnet_cli.detectors.keeping import KEEP
+
+    if options.keep is None:
+        return
+    check_choice(options.keep, "--keep", tuple(KEEP))
+    if options.max_people is None:
+        raise UsageError(
+            "--keep says who stays under --max-people, which is not given",
+            hint="add --max-people 1, or how many there may be",
+        )
+
+
 def check_options(options: DetectOptions) -> None:
     """Raise UsageError for options that contradict each other, before anything heavy loads."""
     formats, parts = options.formats, options.parts
@@ -119,6 +133,7 @@ def check_options(options: DetectOptions) -> None:
     check_runtime(options.runtime, options.precision)
     check_choice(options.palette, "--palette", tuple(PALETTES))
     check_choice(options.background, "--background", BACKGROUNDS)
+    _check_keep(options)
     options.video.check()
     contradictions = (
         (options.overwrite and options.append, "--overwrite and --append exclude each other"),
@@ -147,7 +162,7 @@ def check_options(options: DetectOptions) -> None:
         ),
         (
             options.out == STDOUT and options.video.offline,
-            "--out - streams records, which savgol, gaussian and --fill-gaps change afterwards",
+            f"--out - streams records, which --fill-gaps, {', '.join(OFFLINE)} change afterwards",
         ),
         (
             options.json and options.video.shares,

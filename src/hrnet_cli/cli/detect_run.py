@@ -247,6 +247,10 @@ def _detect_photos(
 
 def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[], Detector]:
     """Find the detector's file, and return what opens it."""
+    from hrnet_cli.detectors.keeping import SUREST
+
+    # Others than the surest can be told only from everybody.
+    limit = options.max_people if options.keep in (None, SUREST) else None
     if options.boxes is not None:
         from hrnet_cli.detectors.boxes_file import load_boxes_file
 
@@ -255,13 +259,13 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
             class_name=options.class_name,
             person_threshold=options.person_threshold,
             iou_threshold=options.iou,
-            max_people=options.max_people,
+            max_people=limit,
         )
         boxes.check_speaks_of(
             ((photo.source, photo.name) for photo in plan.photos),
             ((video.source, video.name) for video in plan.videos),
         )
-        return lambda: boxes
+        return lambda: _keeping(boxes, options)
     from hrnet_cli.model_opening import compiled_folder
 
     defaults = DetectorSettings()
@@ -277,7 +281,7 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
         class_name=options.class_name,
         person_threshold=threshold,
         iou_threshold=options.iou,
-        max_people=defaults.max_people if options.max_people is None else options.max_people,
+        max_people=defaults.max_people if limit is None else limit,
         device=pick_device(options.device),
         threads=options.threads,
         cache=compiled_folder(),
@@ -285,9 +289,21 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
     name, path, trusted = find_detector(
         options.detector, offline=options.offline, quiet=options.quiet, stand_in=True
     )
-    return lambda: open_detector(
-        name, path, settings, trusted=trusted, on_warning=console.say_warning
+    return lambda: _keeping(
+        open_detector(name, path, settings, trusted=trusted, on_warning=console.say_warning),
+        options,
     )
+
+
+def _keeping(detector: Detector, options: DetectOptions) -> Detector:
+    """Return the detector with the people that --keep says; the surest it keeps itself."""
+    from hrnet_cli.cli.detect_video_task import person_threshold
+    from hrnet_cli.detectors.keeping import SUREST, KeepingDetector
+
+    if options.max_people is None or options.keep in (None, SUREST):
+        return detector
+    threshold = person_threshold(options)
+    return KeepingDetector(detector, options.keep, options.max_people, threshold)
 
 
 def _for_photos(detector: Detector, options: DetectOptions) -> Detector:

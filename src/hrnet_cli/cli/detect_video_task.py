@@ -45,7 +45,8 @@ def video_task(
     offline = None
     if options.video.offline:
         offline = OfflineSettings(
-            kind=options.video.smooth,
+            kind=options.video.smooth_kind,
+            **options.video.smooth_numbers,
             max_gap_s=options.video.fill_gaps,
             fix_swaps=options.video.fix_swaps,
         )
@@ -116,15 +117,21 @@ def following(options: DetectOptions, *, gives_ids: bool = False) -> Following:
     if not options.video.follows:
         return Following()
     threshold = person_threshold(options)
-    causal = not options.video.offline
     tracking = TrackerSettings(
         person_threshold=threshold, low_threshold=min(LEAST_TRACKED, threshold)
     )
+    if options.video.track_gap is not None:
+        tracking = replace(tracking, max_gap_s=options.video.track_gap)
+    causal = not options.video.offline
+    numbers = options.video.smooth_numbers if causal else {}
+    anew = options.video.track or options.video.track_gap is not None
     return Following(
-        tracking=None if gives_ids and not options.video.track else tracking,
+        tracking=None if gives_ids and not anew else tracking,
         detect_every=options.video.detect_every,
-        smoothing=options.video.smooth if causal else "none",
-        smoothing_settings=SmoothingSettings(fix_swaps=options.video.fix_swaps and causal),
+        smoothing=options.video.smooth_kind if causal else "none",
+        smoothing_settings=SmoothingSettings(
+            **numbers, fix_swaps=options.video.fix_swaps and causal
+        ),
     )
 
 

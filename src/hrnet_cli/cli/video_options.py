@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,19 @@ from hrnet_cli.cli.options import check_choice
 from hrnet_cli.errors import UsageError
 from hrnet_cli.sources import Span
 
-# Kinds that need the frames before only, and those that need all frames first.
-CAUSAL = ("none", "one-euro", "kalman", "median")
-OFFLINE = ("savgol", "gaussian")
+# Kinds that need the frames before only, and those that need all frames first, each with the
+# settings it takes; the first of them may be given without its name.
+CAUSAL = {
+    "none": (),
+    "one-euro": ("min_cutoff_hz", "beta"),
+    "kalman": ("noise", "restlessness"),
+    "median": ("taps",),
+}
+OFFLINE = {
+    "savgol": ("window_s", "order"),
+    "gaussian": ("sigma_s",),
+    "butterworth": ("cutoff_hz",),
+}
 
 StartOption = Annotated[
     str | None,
@@ -44,6 +54,16 @@ TrackOption = Annotated[
         show_default="no-track; on with options that need it",
     ),
 ]
+TrackGapOption = Annotated[
+    float | None,
+    typer.Option(
+        "--track-gap",
+        min=0,
+        max=3600,
+        help="A person unseen for more seconds comes back under a new id.",
+        show_default="1",
+    ),
+]
 DetectEveryOption = Annotated[
     int,
     typer.Option(
@@ -56,9 +76,10 @@ SmoothOption = Annotated[
     str,
     typer.Option(
         "--smooth",
-        help="Steady the keypoints: one-euro, kalman or median while the video runs; savgol or"
-        " gaussian, without lag, in a second pass.",
-        metavar="KIND",
+        help="Steady the keypoints: one-euro, kalman or median while the video runs; savgol,"
+        " gaussian or butterworth, without lag, in a second pass. A number behind it sets it:"
+        " one-euro:1.5 (Hz), savgol:0.3 (seconds), butterworth:6 (Hz).",
+        metavar="KIND[:NUMBER]",
     ),
 ]
 FillGapsOption = Annotated[
@@ -135,6 +156,7 @@ class VideoOptions:
     max_frames: int | None = None
     fps: str | None = None
     track: bool | None = None
+    track_gap: float | None = None
     ids_for: tuple[str, ...] = ()  # other options that say nothing without ids, with their values
     detect_every: int = 1
     smooth: str = "none"
@@ -211,9 +233,19 @@ class VideoOptions:
         return self.jobs > 1 or bool(self.cards)
 
     @property
+    def smooth_kind(self) -> str:
+        """Return the kind of smoothing without its numbers."""
+        return self.smooth.partition(":")[0]
+
+    @property
+    def smooth_numbers(self) -> dict[str, Any]:
+        """Return the settings of the smoothing that were given, by name."""
+        return parse_smooth(self.smooth)
+
+    @property
     def offline(self) -> bool:
         """Tell whether keypoints are changed when all frames are known."""
-        return self.smooth in OFFLINE or self.fill_gaps > 0
+        return self.smooth_kind in OFFLINE or self.fill_gaps > 0
 
     def given(self) -> list[str]:
         """Return the options that only mean something for a video and were given."""
@@ -226,14 +258,13 @@ class VideoOptions:
 
     def check(self) -> None:
         """Raise UsageError for values that cannot be, or contradict each other."""
-        check_choice(self.smooth, "--smooth", (*CAUSAL, *OFFLINE))
-        _ = self.rate, self.part, self.span, self.cards
+        _ = self.smooth_numbers, self.rate, self.part, self.span, self.cards
         if self.track is False and self._needs_ids():
             raise UsageError(f"--no-track contradicts {self._needs_ids()[0]}, which follows people")
-        if self.fill_gaps and self.smooth in ("one-euro", "kalman"):
+        if self.fill_gaps and self.smooth_kind in ("one-euro", "kalman"):
             raise UsageError(
                 f"--fill-gaps needs all frames first, --smooth {self.smooth} works while they come",
-                hint="use --smooth savgol, gaussian or median with it",
+                hint=f"use --smooth {', '.join(OFFLINE)} or median with it",
             )
         if self.jobs > 1 and self.cards:
             raise UsageError(
@@ -253,6 +284,7 @@ class VideoOptions:
 
     def _needs_ids(self) -> list[str]:
         needs = {
+            "--track-gap": self.track_gap is not None,
             f"--smooth {self.smooth}": self.smooth != "none",
             "--fill-gaps": self.fill_gaps > 0,
             "--fix-swaps": self.fix_swaps,
@@ -274,3 +306,51 @@ def parse_time(text: str, option: str) -> float:
     for part in text.split(":"):
         seconds = 60 * seconds + float(part)
     return seconds
+
+
+def parse_smooth(text: str) -> dict[str, Any]:
+    """Return the numbers behind a kind of smoothing, such as ``one-euro:1.5,beta=4``, by name.
+
+    Raises:
+        UsageError: The kind or a name is not known, or a number is none or out of range.
+    """
+    kind, colon, rest = text.partition(":")
+    check_choice(kind, "--smooth", (*CAUSAL, *OFFLINE))
+    if not colon:
+        return {}
+    # These load numpy.
+    from hrnet_cli.smoothing import SmoothingSettings
+    from hrnet_cli.smoothing_offline import OfflineSettings
+
+    settings = OfflineSettings if kind in OFFLINE else SmoothingSettings
+    usual = {name: getattr(settings, name) for name in (CAUSAL | OFFLINE)[kind]}
+    if not usual:
+        raise UsageError(f"--smooth is '{text}', but {kind} takes no numbers")
+    numbers: dict[str, Any] = {}
+    for part in rest.split(","):
+        name, equals, value = part.rpartition("=")
+        if not equals and not numbers:
+            name = next(iter(usual))
+        if name not in usual or name in numbers:
+            shown = ",".join(f"{name}={number}" for name, number in usual.items())
+            raise UsageError(
+                f"--smooth is '{text}', '{part}' in it is none of the numbers of {kind}",
+                hint=f"they are, with what they usually are: {kind}:{shown}",
+            )
+        numbers[name] = _smooth_number(text, name, value, type(usual[name]))
+    try:
+        settings(**numbers)
+    except UsageError as error:
+        raise UsageError(f"--smooth is '{text}': {error.message}") from error
+    return numbers
+
+
+def _smooth_number(text: str, name: str, value: str, kind: type[float]) -> float:
+    """Return a number of ``--smooth``, whole where its setting is."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        expected = "a whole number" if kind is int else "a number"
+        raise UsageError(
+            f"--smooth is '{text}': {name} is '{value}', expected {expected}"
+        ) from error

@@ -42,7 +42,7 @@ class DetectorSettings:
         person_threshold: Boxes with a lower score are dropped, 0 to 1.
         iou_threshold: Of two boxes that overlap more, the less sure one is dropped, 0 to 1; None
             leaves it to the detector: `USUAL_IOU`, or what a ``.safetensors`` file says.
-        max_people: Most boxes for one picture; the surest are kept.
+        max_people: Most boxes for one picture; the surest are kept. See `keeping` for others.
         input_size: Longer side in pixels to which a YOLO scales a picture; an exported file with a
             fixed input size and a ``.safetensors`` file keep their own.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
