@@ -470,7 +470,7 @@ def stop_after(monkeypatch, photos):
 def test_a_broken_run_over_photos_goes_on(hrnet, monkeypatch):
     for number in range(5):
         draw_photo(f"set/{number}.png", (48 + number, 64))
-    words = ["set", "--skeleton", "--format", FORMATS]
+    words = ["set", "--skeleton", "--format", f"{FORMATS},labels,yolo"]
     hrnet(*words, "--out", "whole")
     with monkeypatch.context() as patched:
         stop_after(patched, 3)
@@ -523,6 +523,13 @@ def test_a_dry_run_is_refused_where_the_run_would_be(hrnet):
     again = hrnet("set", "--dry-run", code=ExitCode.OUTPUT)
     assert "would be overwritten" in errors_of(again)[0]
     hrnet("set", "--dry-run", "--overwrite")
+
+
+def test_labels_of_videos_are_refused_before_anything_loads(hrnet, monkeypatch):
+    monkeypatch.setattr(checkpoint, "load_model", None)
+    Path("clip.mp4").touch()
+    result = hrnet("clip.mp4", "--format", "jsonl,labels", code=ExitCode.USAGE)
+    assert errors_of(result)[0].startswith("error: format 'labels' labels photos and takes no")
 
 
 def test_formats_may_be_given_in_turn(hrnet):

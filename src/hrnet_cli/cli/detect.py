@@ -67,7 +67,8 @@ def detect(
         list[str] | None,
         typer.Option(
             "--format",
-            help="Records: jsonl,csv,coco,openpose,parquet,angles,trc,c3d.",
+            help="Records: jsonl,csv,coco,openpose,parquet,angles,trc,c3d; of photos to correct and"
+            " train on: labels,yolo.",
             show_default="jsonl",
         ),
     ] = None,
@@ -145,7 +146,7 @@ def detect(
             "--keypoint-threshold",
             min=0,
             max=1,
-            help="Do not draw keypoints with a lower score; records keep them all.",
+            help="Do not draw or label keypoints with a lower score; records keep them all.",
         ),
     ] = 0.2,
     drop_low: Annotated[

@@ -146,7 +146,12 @@ def _check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
                 f"--video-codec {options.video.video_codec} keeps no transparency",
                 hint="use --video-codec prores or png, or another --background",
             )
-    check_formats(options.formats, append=options.append, photos=bool(plan.photos))
+    check_formats(
+        options.formats,
+        append=options.append,
+        photos=bool(plan.photos),
+        videos=bool(plan.videos),
+    )
     divided = options.video.part is not None and options.folder is not None
     if plan.photos and divided and "jsonl" not in options.formats:
         raise UsageError(
@@ -317,6 +322,7 @@ def _open_sinks(
         keypoint_threshold=options.keypoint_threshold,
         drop_low=options.drop_low,
         append=options.append,
+        category=options.class_name,
     )
     folder = options.folder
     if folder is None:
