@@ -113,6 +113,10 @@ class PersonHeatmaps:
                 f" {self.heatmap_to_image_N23.shape}"
             )
 
+    def __getitem__(self, which: np.ndarray) -> "PersonHeatmaps":
+        """Return the heatmaps of the people an index array or boolean mask picks."""
+        return PersonHeatmaps(self.heatmaps_NKHW[which], self.heatmap_to_image_N23[which])
+
 
 @dataclass(frozen=True)
 class Poses:
@@ -165,6 +169,22 @@ class Poses:
     def __len__(self) -> int:
         """Return the number of people."""
         return len(self.boxes)
+
+    def __getitem__(self, which: np.ndarray) -> "Poses":
+        """Return the people an index array or boolean mask picks."""
+        ids, heatmaps = self.track_ids_N, self.heatmaps
+        raw, flags = self.raw_keypoints_NK2, self.flags_NK
+        return Poses(
+            self.keypoints_NK2[which],
+            self.scores_NK[which],
+            self.person_scores_N[which],
+            self.boxes[which],
+            self.schema,
+            track_ids_N=None if ids is None else ids[which],
+            heatmaps=None if heatmaps is None else heatmaps[which],
+            raw_keypoints_NK2=None if raw is None else raw[which],
+            flags_NK=None if flags is None else flags[which],
+        )
 
     @staticmethod
     def empty(schema: KeypointSchema) -> "Poses":

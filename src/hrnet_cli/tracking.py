@@ -6,7 +6,7 @@ seconds, so the frame rate does not matter and may vary.
 Shape letters: N people of a frame, M tracks, K keypoints.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from hrnet_cli.matching import (
     with_wider_boxes,
 )
 from hrnet_cli.motion import Motion, correct_motion, motion_at_rest, predict_motion
-from hrnet_cli.structures import Boxes, PersonHeatmaps, Poses
+from hrnet_cli.structures import Boxes, Poses
 
 # Lengths below are in sizes of the person: the square root of its box's area.
 BOX_NOISE = 0.05  # standard deviation of a detector's box
@@ -285,20 +285,4 @@ def _carried(expected: People, seen: People) -> Array:
 def _labelled(poses: Poses, ids_N: Integers) -> Poses:
     """Return the people with an identity above 0, and it."""
     kept_N = np.flatnonzero(ids_N)
-    heatmaps = poses.heatmaps
-    if heatmaps is not None:
-        heatmaps = PersonHeatmaps(
-            heatmaps.heatmaps_NKHW[kept_N], heatmaps.heatmap_to_image_N23[kept_N]
-        )
-    raw, flags = poses.raw_keypoints_NK2, poses.flags_NK
-    return Poses(
-        poses.keypoints_NK2[kept_N],
-        poses.scores_NK[kept_N],
-        poses.person_scores_N[kept_N],
-        poses.boxes[kept_N],
-        poses.schema,
-        track_ids_N=ids_N[kept_N],
-        heatmaps=heatmaps,
-        raw_keypoints_NK2=None if raw is None else raw[kept_N],
-        flags_NK=None if flags is None else flags[kept_N],
-    )
+    return replace(poses[kept_N], track_ids_N=ids_N[kept_N])

@@ -336,6 +336,8 @@ def test_boxes_are_kept_as_they_are_unless_a_limit_is_named(hrnet):
     assert len(records()[0]["people"]) == 3
     hrnet("photo.jpg", "--boxes", boxes, "--iou", "0.7", "--overwrite")
     assert len(records()[0]["people"]) == 1
+    hrnet("photo.jpg", "--boxes", boxes, "--pose-nms", "0.9", "--overwrite")
+    assert len(records()[0]["people"]) == 1
     hrnet("photo.jpg", "--boxes", boxes, "--person-threshold", "0.95", "--overwrite")
     assert records()[0]["people"] == []
 
@@ -502,6 +504,8 @@ def test_a_broken_run_over_photos_is_gone_on_with_as_it_was(hrnet, monkeypatch):
     before = Path("hrnet-out/poses.jsonl").read_bytes()
     other = hrnet("set", "--resume", "--flip-test", code=ExitCode.OUTPUT)
     assert "--flip-test was False and is True" in " ".join(other.stderr.split())
+    other = hrnet("set", "--resume", "--pose-nms", "0.9", code=ExitCode.OUTPUT)
+    assert "--pose-nms was None and is 0.9" in " ".join(other.stderr.split())
     assert Path("hrnet-out/poses.jsonl").read_bytes() == before
     # One that ends before it opens its files is not taken for the run that made the records.
     Path("limbs.toml").write_text('skeleton = [["nose", "tail"]]\n')

@@ -140,6 +140,17 @@ def detect(
             show_default="300; with --boxes none",
         ),
     ] = None,
+    pose_nms: Annotated[
+        float | None,
+        typer.Option(
+            "--pose-nms",
+            min=0,
+            max=1,
+            help="Of two people whose keypoints are more alike (OKS), keep the surer; COCO's tests"
+            " take 0.9.",
+            show_default="off",
+        ),
+    ] = None,
     keypoint_threshold: Annotated[
         float,
         typer.Option(
@@ -251,6 +262,7 @@ def detect(
             person_threshold=person_threshold,
             iou=iou,
             max_people=max_people,
+            pose_nms=pose_nms,
             keypoint_threshold=keypoint_threshold,
             drop_low=drop_low,
             flip_test=flip_test,

@@ -35,6 +35,7 @@ class DetectOptions:
     person_threshold: float | None
     iou: float | None
     max_people: int | None
+    pose_nms: float | None
     keypoint_threshold: float
     drop_low: bool
     flip_test: bool
@@ -88,9 +89,9 @@ class DetectOptions:
 def deciding_values(options: DetectOptions) -> dict[str, Any]:
     """Return the options that decide what is written of photos and videos alike, by name."""
     names = (
-        *("format", "draw", "person_threshold", "iou", "max_people", "runtime", "precision"),
-        *("keypoint_threshold", "drop_low", "flip_test", "batch_size", "palette", "background"),
-        *("point_size", "line_width", "codec", "keypoint_schema"),
+        *("format", "draw", "person_threshold", "iou", "max_people", "pose_nms", "runtime"),
+        *("precision", "keypoint_threshold", "drop_low", "flip_test", "batch_size", "palette"),
+        *("background", "point_size", "line_width", "codec", "keypoint_schema"),
     )
     return {
         **{name: getattr(options, name) for name in names},

@@ -169,6 +169,7 @@ def _detect(
     # The cheap look-up goes first: a misspelt detector is not found out after a download.
     open_found_detector = _prepare_detector(options, plan)
     estimator, weights_file = open_estimator(options, keep_heatmaps="heatmap" in options.parts)
+    estimator.pose_nms = options.pose_nms
     detector = open_found_detector()
     written: list[str] = []
     try:
