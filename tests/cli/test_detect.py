@@ -210,7 +210,7 @@ def test_skeleton_adds_to_what_is_drawn(hrnet):
     assert both == spelt != boxes
 
 
-@pytest.mark.parametrize("part", ["keypoints", "skeleton", "boxes", "scores", "heatmap"])
+@pytest.mark.parametrize("part", ["keypoints", "skeleton", "boxes", "scores", "names", "heatmap"])
 def test_pictures_of_nobody_are_the_photos(hrnet, part):
     photo = draw_photo("photo.png")
     boxes = write_boxes("boxes.jsonl", {"photo.png": []})

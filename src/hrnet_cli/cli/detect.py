@@ -82,8 +82,8 @@ def detect(
         str,
         typer.Option(
             "--draw",
-            help="Write pictures or a video with these: keypoints,skeleton,boxes,scores,ids,"
-            "heatmap. With --track boxes and scores bear the id, too.",
+            help="Write pictures or a video with these: keypoints,skeleton,boxes,scores,names,"
+            "ids,heatmap. With --track boxes and scores bear the id, too.",
             show_default=False,
         ),
     ] = "",
