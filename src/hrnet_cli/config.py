@@ -7,7 +7,7 @@ from hrnet_cli.errors import ConfigError
 from hrnet_cli.schema import KeypointSchema, load_schema
 
 # What pictures can show, and on what (see `draw.draw_poses`).
-PARTS = ("keypoints", "skeleton", "boxes", "scores", "ids", "heatmap")
+PARTS = ("keypoints", "skeleton", "boxes", "scores", "names", "ids", "heatmap")
 # What the records of all photos of a run are called; those of a video have its own name.
 PHOTOS_STEM = "poses"
 BACKGROUNDS = ("photo", "black", "transparent")

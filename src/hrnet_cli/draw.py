@@ -37,9 +37,9 @@ BORDER_PART, LEAST_BORDER_PX = 0.22, 0.7
 # in widths.
 UNSURE_WIDTH, DASH_WIDTHS = 0.7, 4.0
 # Height of digits: as a part of the person, and at least and at most, the latter as a part of the
-# picture. Keypoints of people smaller than this many digits high have no room for scores.
+# picture. Keypoints of people smaller than this many digits high have no room for labels.
 TEXT_PART, LEAST_TEXT_PX, MOST_TEXT_PART = 0.022, 8.0, 0.015
-ROOM_FOR_SCORES = 24.0
+ROOM_FOR_LABELS = 24.0
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,7 @@ class _Person:
 
     Attributes:
         points_K2: Keypoints; those that are not shown may be anywhere.
+        names: What the keypoints are called.
         shown_K: Which keypoints are drawn.
         sure_K: Which of them are drawn as sure.
         scores_K: Keypoint scores.
@@ -196,6 +197,7 @@ class _Person:
     """
 
     points_K2: Floats
+    names: Sequence[str]
     shown_K: npt.NDArray[np.bool_]
     sure_K: npt.NDArray[np.bool_]
     scores_K: Floats
@@ -223,6 +225,7 @@ def _person(
     track_id = None if poses.track_ids_N is None else int(poses.track_ids_N[number])
     return _Person(
         points_K2=points_K2,
+        names=poses.schema.keypoints,
         shown_K=shown_K,
         sure_K=scores_K >= style.sure_threshold,
         scores_K=scores_K,
@@ -350,12 +353,13 @@ def _draw_box(canvas: Canvas, person: _Person) -> None:
 
 
 def _draw_labels(canvas: Canvas, people: Sequence[_Person], parts: Collection[str]) -> None:
-    """Write ids and person scores over the boxes, then keypoint scores where there is room.
+    """Write ids and person scores over the boxes, then what labels keypoints where there is room.
 
     There is room where a label hides neither another label nor a keypoint.
     """
     labels = [_label(person, parts) for person in people]
-    if not any(labels):
+    beside_keypoints = not {"scores", "names"}.isdisjoint(parts)
+    if not any(labels) and not beside_keypoints:
         return
     taken_HW = np.zeros(canvas.image.shape[:2], np.bool_)
     most_px = max(LEAST_TEXT_PX + 3, MOST_TEXT_PART * canvas.longest)
@@ -363,21 +367,25 @@ def _draw_labels(canvas: Canvas, people: Sequence[_Person], parts: Collection[st
         text_px = round(np.clip(TEXT_PART * person.extent, LEAST_TEXT_PX + 2, most_px))
         if label:
             _draw_person_label(canvas, person, label, text_px, taken_HW)
-    if "scores" in parts:
-        _draw_scores(canvas, people, most_px, taken_HW)
+    if beside_keypoints:
+        _label_keypoints(canvas, people, parts, most_px, taken_HW)
 
 
-def _draw_scores(
-    canvas: Canvas, people: Sequence[_Person], most_px: float, taken_HW: npt.NDArray[np.bool_]
+def _label_keypoints(
+    canvas: Canvas,
+    people: Sequence[_Person],
+    parts: Collection[str],
+    most_px: float,
+    taken_HW: npt.NDArray[np.bool_],
 ) -> None:
-    """Write the scores of keypoints."""
+    """Write names and scores beside the keypoints."""
     for person in people:
         for x, y in person.points_K2[person.shown_K].round().astype(int).tolist():
             taken_HW[max(y - 1, 0) : max(y + 2, 0), max(x - 1, 0) : max(x + 2, 0)] = True
     for person in people:
         text_px = round(np.clip(0.8 * TEXT_PART * person.extent, LEAST_TEXT_PX, 0.8 * most_px))
-        if person.extent >= ROOM_FOR_SCORES * text_px:
-            _draw_keypoint_scores(canvas, person, text_px, taken_HW)
+        if person.extent >= ROOM_FOR_LABELS * text_px:
+            _label_keypoints_of(canvas, person, parts, text_px, taken_HW)
 
 
 def _label(person: _Person, parts: Collection[str]) -> str:
@@ -400,11 +408,18 @@ def _draw_person_label(
     _put_chip(canvas, chip, _free_place(places, chip, taken_HW) or places[0], taken_HW)
 
 
-def _draw_keypoint_scores(
-    canvas: Canvas, person: _Person, text_px: int, taken_HW: npt.NDArray[np.bool_]
+def _label_keypoints_of(
+    canvas: Canvas,
+    person: _Person,
+    parts: Collection[str],
+    text_px: int,
+    taken_HW: npt.NDArray[np.bool_],
 ) -> None:
     for k in np.flatnonzero(person.shown_K).tolist():
-        chip = _chip(f"{person.scores_K[k]:.2f}", text_px, person.colors.keypoints[k])
+        # OpenCV's letters are those of ASCII.
+        words = [person.names[k].encode("ascii", "replace").decode()] if "names" in parts else []
+        words += [f"{person.scores_K[k]:.2f}"] if "scores" in parts else []
+        chip = _chip("  ".join(words), text_px, person.colors.keypoints[k])
         places = _around_point(person.points_K2[k], float(person.radii_K[k]), chip)
         if place := _free_place(places, chip, taken_HW):
             _put_chip(canvas, chip, place, taken_HW)
@@ -456,7 +471,7 @@ def _free_place(
 
 @lru_cache(maxsize=2048)
 def _chip(text: str, text_px: int, color: Color) -> Pixels:
-    """Return a number on a dark ground, with a stripe of its owner's colour below."""
+    """Return a text on a dark ground, with a stripe of its owner's colour below."""
     zoom = 4 if text_px < 4 * TWOFOLD_PX else 1
     font, digit = cv2.FONT_HERSHEY_SIMPLEX, text_px * zoom
     # The two major versions of OpenCV have different fonts: measured, not assumed.

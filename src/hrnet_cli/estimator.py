@@ -199,6 +199,8 @@ class PoseEstimator:
 
     Attributes:
         precision: Of the runtime's arithmetic, for reports.
+        pose_nms: OKS above which of two people of a picture only the one with the higher person
+            score stays; None keeps everybody.
         clock: Seconds spent in the stages ``crop``, ``network`` and ``decode``.
     """
 
@@ -221,6 +223,7 @@ class PoseEstimator:
         self.clock = StageClock()
         self.load_summary = load_summary
         self.precision = "fp32"
+        self.pose_nms: float | None = None
 
     def __call__(self, image_HW3: np.ndarray, boxes: Boxes | npt.ArrayLike) -> Poses:
         """Return the poses of one picture.
@@ -253,6 +256,7 @@ class PoseEstimator:
 
         Returns:
             One `Poses` for each picture, in order; a picture with nobody in it has zero people.
+            People stand in the order of their boxes; see `pose_nms`.
         """
         people = [len(picture_boxes) for picture_boxes in boxes]
         centers, sizes = geometry.crop_boxes(
@@ -279,9 +283,17 @@ class PoseEstimator:
         scores_NK = np.concatenate([batch.scores_BK for batch in batches])
         heatmaps = self._person_heatmaps(batches, image_to_crop_N23)
         ends = np.cumsum(people)
+        spans = [slice(end - count, end) for end, count in zip(ends, people, strict=True)]
+        found = [
+            self._poses(points_NK2, scores_NK, heatmaps, span, own)
+            for span, own in zip(spans, boxes, strict=True)
+        ]
+        if self.pose_nms is None:
+            return found
+        areas_N = sizes.prod(axis=1)
         return [
-            self._poses(points_NK2, scores_NK, heatmaps, slice(end - len(own), end), own)
-            for end, own in zip(ends, boxes, strict=True)
+            without_doubles(poses, areas_N[span], self.pose_nms)
+            for poses, span in zip(found, spans, strict=True)
         ]
 
     def _find_batches(
@@ -366,6 +378,22 @@ class PoseEstimator:
             if heatmaps is None
             else PersonHeatmaps(heatmaps.heatmaps_NKHW[own], heatmaps.heatmap_to_image_N23[own]),
         )
+
+
+def without_doubles(poses: Poses, areas_N: np.ndarray, threshold: float) -> Poses:
+    """Return the people that survive OKS-NMS, in the order they came.
+
+    As the official test does it with 0.9 (HRNet, lib/dataset/coco.py, `evaluate`), by person score.
+
+    Args:
+        poses: People of one picture.
+        areas_N: Areas of their crops in square pixels, padding included.
+        threshold: People with a higher OKS with a surer one are left out.
+    """
+    kept = oks.oks_nms(
+        poses.keypoints_NK2, poses.person_scores_N, areas_N, poses.schema.oks_sigmas, threshold
+    )
+    return poses[np.sort(kept)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from hrnet_cli import coco_matches, coco_metrics, oks
 from hrnet_cli.coco_metrics import CocoNumbers
-from hrnet_cli.data.coco_annotations import AREA_PER_BOX
 from hrnet_cli.data.coco_results import CocoResults
 from hrnet_cli.data.people import Array, Ints, LabelledPeople
 from hrnet_cli.errors import UsageError
@@ -40,8 +39,8 @@ class EvalSettings:
         keypoint_threshold: Keypoint scores above it count in the score of a person.
         oks_threshold: Of two poses with a higher OKS only the better stays.
         nms: ``hard``, ``soft`` or ``none``.
-        label_areas: Take the areas of the labels for OKS; otherwise `AREA_PER_BOX` of the box, as
-            CrowdPose and AIC count (xtcocotools, ``use_area=False``).
+        label_areas: Take the areas of the labels for OKS; otherwise `oks.AREA_PER_BOX` of the box,
+            as CrowdPose and AIC count (xtcocotools, ``use_area=False``).
         evaluator: ``pycocotools``, or ``faster`` for the same numbers sooner.
         resamples: Draws of photos for the interval of AP; 0 for no interval.
         seed: Of these draws.
@@ -195,7 +194,7 @@ def score(
     """
     settings = settings or EvalSettings()
     if not settings.label_areas:
-        people = replace(people, areas_N=AREA_PER_BOX * people.boxes_N4[:, 2:].prod(axis=1))
+        people = replace(people, areas_N=oks.AREA_PER_BOX * people.boxes_N4[:, 2:].prod(axis=1))
     kept_M, person_scores_M = select(predictions, people.schema.oks_sigmas, settings)
     results = to_results(people, predictions.pick(kept_M), person_scores_M)
     numbers = coco_metrics.coco_numbers(

@@ -16,6 +16,8 @@ SMALLEST_CROP_PX = 1e-3
 # OpenCV 5 warps four channels 1.6 times as fast as three, to the same values: worth a copy of what
 # a crop reads, while that is at most so many times the crop (benchmarks/crop_and_decode.py).
 FOUR_CHANNEL_RATIO = 8
+# EXIF orientations whose stored picture lies mirrored left-right, top-bottom, or on its side.
+_MIRRORED_X, _MIRRORED_Y, ON_SIDE = (2, 3, 6, 7), (3, 4, 7, 8), (5, 6, 7, 8)
 
 Array = npt.NDArray[np.float64]
 Numbers = npt.ArrayLike
@@ -251,3 +253,20 @@ def _touched_parts(
     first_N2 = np.clip(np.floor(reached_N42.min(axis=1)) - 1, 0, size_2)
     end_N2 = np.clip(np.ceil(reached_N42.max(axis=1)) + 2, 0, size_2)
     return first_N2.astype(np.int64), end_N2.astype(np.int64)
+
+
+def as_stored(shares_NK2: Numbers, orientation_N: Numbers) -> Array:
+    """Return points in shares of the upright picture as shares of the picture as stored.
+
+    Args:
+        shares_NK2: (x, y), 0 to 1.
+        orientation_N: EXIF orientation of each person's photo, 1 to 8.
+    """
+    shares = np.asarray(shares_NK2, dtype=np.float64)
+    x_NK, y_NK = shares[..., 0], shares[..., 1]
+    mirrored_x_N1, mirrored_y_N1, on_side_N1 = (
+        np.isin(orientation_N, which)[:, None] for which in (_MIRRORED_X, _MIRRORED_Y, ON_SIDE)
+    )
+    x_NK = np.where(mirrored_x_N1, 1 - x_NK, x_NK)
+    y_NK = np.where(mirrored_y_N1, 1 - y_NK, y_NK)
+    return np.stack([np.where(on_side_N1, y_NK, x_NK), np.where(on_side_N1, x_NK, y_NK)], axis=-1)

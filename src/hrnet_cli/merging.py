@@ -1,5 +1,6 @@
 """The outputs of a divided run -> those of a run in one go."""
 
+import filecmp
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from hrnet_cli.images import write_bytes_atomic
 from hrnet_cli.records import read_origin, read_records
 from hrnet_cli.sinks import SINKS, RunInfo, open_sink, planned_files
 from hrnet_cli.sinks.files import make_folder, reporting
+from hrnet_cli.sinks.labels import join_labels, read_labels
 from hrnet_cli.structures import Frame, Poses
 
 _PART = re.compile(re.escape(PHOTOS_STEM) + r"\.shard-(\d+)-of-(\d+)(\D.*)")
@@ -259,16 +261,19 @@ def _check_parts(parts: dict[str, list[_Part]]) -> int:
                         f"'{part.path}' is cut: the run that wrote it was stopped",
                         hint="repeat its command with --overwrite, then merge",
                     )
-    entries = {part.number: part for part in parts.get(_suffix("coco"), ())}
+    listed_in = [
+        {part.number: (part, count(part)) for part in parts.get(_suffix(name), ())}
+        for name, count in (("coco", lambda p: len(_coco_names([p]))), ("labels", _labelled_people))
+    ]
     for part in parts.get(".jsonl", ()):
         people = [len(poses) for _, poses in read_records(part.path)]
         photos += len(people)
-        if part.number in entries:
-            listed = len(_coco_names([entries[part.number]]))
+        for entries in listed_in:
+            other, listed = entries.get(part.number, (part, sum(people)))
             if listed != sum(people):
                 raise InputError(
-                    f"'{entries[part.number].path}' holds {listed} people, its records"
-                    f" '{part.path}' hold {sum(people)}",
+                    f"'{other.path}' holds {listed} people, its records '{part.path}' hold"
+                    f" {sum(people)}",
                     hint="repeat that part",
                 )
     return photos
@@ -285,6 +290,8 @@ def _copies(files: dict[Path, list[Path]], out: Path) -> list[tuple[Path, Path]]
             if match := _FOLDER.fullmatch(relative.parts[0]):
                 relative = Path(match[1], *relative.parts[1:])
             if relative in sources:
+                if filecmp.cmp(sources[relative], path, shallow=False):
+                    continue
                 raise InputError(
                     f"'{sources[relative]}' and '{path}' have the same name",
                     hint="merge the parts of one run, whose outputs have different names",
@@ -319,7 +326,10 @@ def _copy(source: Path, target: Path) -> None:
     make_folder(target.parent)
     part = target.with_name(f".{target.name}.part")
     with reporting(target):
-        shutil.copy2(source, part)
+        if source.is_symlink():
+            part.symlink_to(source.resolve())
+        else:
+            shutil.copy2(source, part)
         part.replace(target)
 
 
@@ -338,6 +348,10 @@ def _join(parts: dict[str, list[_Part]], formats: Sequence[str], out: Path) -> N
         if name in _TABLES:
             place = out / planned_files([name], PHOTOS_STEM)[0]
             write_bytes_atomic(place, _one_table(parts[_suffix(name)]))
+            continue
+        if name == "labels":
+            place = out / planned_files([name], PHOTOS_STEM)[0]
+            join_labels([part.path for part in parts[_suffix(name)]], place)
             continue
         sink = open_sink(name, out, info, PHOTOS_STEM)
         try:
@@ -379,6 +393,15 @@ def _coco_names(parts: Iterable[_Part]) -> list[str]:
                 f"'{part.path}' is no list of COCO results", hint="repeat that part"
             ) from error
     return names
+
+
+def _labelled_people(part: _Part) -> int:
+    try:
+        return len(read_labels(part.path)["annotations"])
+    except ValueError as error:
+        raise InputError(
+            f"'{part.path}' is no file of labels: {error}", hint="repeat that part"
+        ) from error
 
 
 def _suffix(name: str) -> str:

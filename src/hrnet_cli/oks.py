@@ -11,6 +11,9 @@ from hrnet_cli.geometry import keep_greedily
 
 Array = npt.NDArray[np.float64]
 Numbers = npt.ArrayLike
+# Area of a person for each unit of box area, where its outline is not known: what COCO-style
+# evaluation without areas uses (xtcocotools, COCOeval with use_area=False).
+AREA_PER_BOX = 0.53
 # Soft OKS-NMS keeps at most this many people (official lib/nms/nms.py, `soft_oks_nms`).
 SOFT_NMS_MAX_PEOPLE = 20
 

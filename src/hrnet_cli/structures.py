@@ -113,6 +113,10 @@ class PersonHeatmaps:
                 f" {self.heatmap_to_image_N23.shape}"
             )
 
+    def __getitem__(self, which: np.ndarray) -> "PersonHeatmaps":
+        """Return the heatmaps of the people an index array or boolean mask picks."""
+        return PersonHeatmaps(self.heatmaps_NKHW[which], self.heatmap_to_image_N23[which])
+
 
 @dataclass(frozen=True)
 class Poses:
@@ -166,23 +170,20 @@ class Poses:
         """Return the number of people."""
         return len(self.boxes)
 
-    def __getitem__(self, which: "slice | np.ndarray") -> "Poses":
-        """Return the people a slice, index array or boolean mask picks."""
-        maps = self.heatmaps
+    def __getitem__(self, which: np.ndarray) -> "Poses":
+        """Return the people an index array or boolean mask picks."""
+        ids, heatmaps = self.track_ids_N, self.heatmaps
+        raw, flags = self.raw_keypoints_NK2, self.flags_NK
         return Poses(
             self.keypoints_NK2[which],
             self.scores_NK[which],
             self.person_scores_N[which],
             self.boxes[which],
             self.schema,
-            track_ids_N=_picked(self.track_ids_N, which),
-            heatmaps=(
-                None
-                if maps is None
-                else PersonHeatmaps(maps.heatmaps_NKHW[which], maps.heatmap_to_image_N23[which])
-            ),
-            raw_keypoints_NK2=_picked(self.raw_keypoints_NK2, which),
-            flags_NK=_picked(self.flags_NK, which),
+            track_ids_N=None if ids is None else ids[which],
+            heatmaps=None if heatmaps is None else heatmaps[which],
+            raw_keypoints_NK2=None if raw is None else raw[which],
+            flags_NK=None if flags is None else flags[which],
         )
 
     @staticmethod
@@ -196,7 +197,3 @@ class Poses:
             Boxes.empty(),
             schema,
         )
-
-
-def _picked(array: np.ndarray | None, which: "slice | np.ndarray") -> np.ndarray | None:
-    return None if array is None else array[which]

@@ -210,7 +210,7 @@ def test_skeleton_adds_to_what_is_drawn(hrnet):
     assert both == spelt != boxes
 
 
-@pytest.mark.parametrize("part", ["keypoints", "skeleton", "boxes", "scores", "heatmap"])
+@pytest.mark.parametrize("part", ["keypoints", "skeleton", "boxes", "scores", "names", "heatmap"])
 def test_pictures_of_nobody_are_the_photos(hrnet, part):
     photo = draw_photo("photo.png")
     boxes = write_boxes("boxes.jsonl", {"photo.png": []})
@@ -335,6 +335,8 @@ def test_boxes_are_kept_as_they_are_unless_a_limit_is_named(hrnet):
     hrnet("photo.jpg", "--boxes", boxes, "--max-people", "3", "--overwrite")
     assert len(records()[0]["people"]) == 3
     hrnet("photo.jpg", "--boxes", boxes, "--iou", "0.7", "--overwrite")
+    assert len(records()[0]["people"]) == 1
+    hrnet("photo.jpg", "--boxes", boxes, "--pose-nms", "0.9", "--overwrite")
     assert len(records()[0]["people"]) == 1
     hrnet("photo.jpg", "--boxes", boxes, "--person-threshold", "0.95", "--overwrite")
     assert records()[0]["people"] == []
@@ -479,7 +481,7 @@ def stop_after(monkeypatch, photos):
 def test_a_broken_run_over_photos_goes_on(hrnet, monkeypatch):
     for number in range(5):
         draw_photo(f"set/{number}.png", (48 + number, 64))
-    words = ["set", "--skeleton", "--format", FORMATS]
+    words = ["set", "--skeleton", "--format", f"{FORMATS},labels,yolo"]
     hrnet(*words, "--out", "whole")
     with monkeypatch.context() as patched:
         stop_after(patched, 3)
@@ -511,6 +513,8 @@ def test_a_broken_run_over_photos_is_gone_on_with_as_it_was(hrnet, monkeypatch):
     before = Path("hrnet-out/poses.jsonl").read_bytes()
     other = hrnet("set", "--resume", "--flip-test", code=ExitCode.OUTPUT)
     assert "--flip-test was False and is True" in " ".join(other.stderr.split())
+    other = hrnet("set", "--resume", "--pose-nms", "0.9", code=ExitCode.OUTPUT)
+    assert "--pose-nms was None and is 0.9" in " ".join(other.stderr.split())
     assert Path("hrnet-out/poses.jsonl").read_bytes() == before
     # One that ends before it opens its files is not taken for the run that made the records.
     Path("limbs.toml").write_text('skeleton = [["nose", "tail"]]\n')
@@ -532,6 +536,13 @@ def test_a_dry_run_is_refused_where_the_run_would_be(hrnet):
     again = hrnet("set", "--dry-run", code=ExitCode.OUTPUT)
     assert "would be overwritten" in errors_of(again)[0]
     hrnet("set", "--dry-run", "--overwrite")
+
+
+def test_labels_of_videos_are_refused_before_anything_loads(hrnet, monkeypatch):
+    monkeypatch.setattr(checkpoint, "load_model", None)
+    Path("clip.mp4").touch()
+    result = hrnet("clip.mp4", "--format", "jsonl,labels", code=ExitCode.USAGE)
+    assert errors_of(result)[0].startswith("error: format 'labels' labels photos and takes no")
 
 
 def test_formats_may_be_given_in_turn(hrnet):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hrnet_cli.data import open_dataset
-from hrnet_cli.data.coco_annotations import AREA_PER_BOX, BOX_PER_EXTENT
+from hrnet_cli.data.coco_annotations import BOX_PER_EXTENT
 from hrnet_cli.errors import ConfigError, ExitCode, InputError, NoSplitError
+from hrnet_cli.oks import AREA_PER_BOX
 from hrnet_cli.schema import load_schema
 
 NAMES = ["nose", "left_hand", "right_hand"]

@@ -6,8 +6,8 @@ from PIL import Image
 
 from hrnet_cli.data import open_dataset
 from hrnet_cli.data.names import can_mirror
-from hrnet_cli.data.yolo_pose import as_stored
 from hrnet_cli.errors import ConfigError, InputError, NoSplitError
+from hrnet_cli.geometry import as_stored
 from hrnet_cli.images import read_image
 from hrnet_cli.schema import load_schema
 

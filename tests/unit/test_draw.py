@@ -344,10 +344,8 @@ def test_boxes_are_frames():
     assert drawn[box[1] + 50, box[0] + 50].tolist() == [128] * 3
 
 
-def labels(poses, size=1000):
-    drawn = draw_poses(
-        grey(size, size), poses, parts=("scores",), style=DrawStyle(background="black")
-    )
+def labels(poses, size=1000, parts=("scores",)):
+    drawn = draw_poses(grey(size, size), poses, parts=parts, style=DrawStyle(background="black"))
     count, _, stats, _ = cv2.connectedComponentsWithStats(drawn.any(axis=2).astype(np.uint8))
     return count - 1, stats[1:]
 
@@ -361,6 +359,26 @@ def test_large_people_have_scores_at_every_keypoint_and_small_ones_one():
     count, stats = labels(standing(80.0))
     assert count == 1
     assert stats[0, cv2.CC_STAT_HEIGHT] >= 12
+
+
+def test_names_stand_beside_the_keypoints_of_large_people_alone_or_with_scores():
+    count, stats = labels(standing(600.0), parts=("names",))
+    assert count == 4  # and none over the box
+    # Of other names, other labels.
+    short = replace(standing(600.0), schema=KeypointSchema("short", ("a", "b", "c", "d")))
+    _, stats_of_short = labels(short, parts=("names",))
+    widths, short_widths = (found[:, cv2.CC_STAT_WIDTH] for found in (stats, stats_of_short))
+    assert widths.min() > 2 * short_widths.max()
+    count, stats = labels(standing(600.0), parts=("names", "scores"))
+    assert count == 5
+    assert stats[:, cv2.CC_STAT_WIDTH].max() > widths.max()
+    assert labels(standing(80.0), parts=("names",))[0] == 0
+
+
+def test_names_in_other_letters_are_drawn():
+    foreign = KeypointSchema("foreign", ("鼻", "Füße", "a", "b"))
+    poses = poses_of(foreign, [[200, 200], [200, 400], [200, 600], [200, 800]], extent=800)
+    assert labels(poses, parts=("names",))[0] == 4
 
 
 def test_labels_do_not_hide_each_other():
@@ -423,7 +441,8 @@ def test_unknown_connections_and_parts():
     assert hint == "did you mean 'left_knee'?"
     message, _ = failure(draw_poses, grey(), standing(), parts=("bones",))
     assert message == (
-        "cannot draw 'bones', expected some of keypoints, skeleton, boxes, scores, ids, heatmap"
+        "cannot draw 'bones', expected some of keypoints, skeleton, boxes, scores, names, ids,"
+        " heatmap"
     )
 
 

@@ -7,11 +7,12 @@ import time
 import numpy as np
 import pytest
 
+from builders import make_poses
 from fakes import SpotNetwork, make_spec, photo_with_spots
-from hrnet_cli import checkpoint, heatmap, weights
+from hrnet_cli import checkpoint, heatmap, oks, weights
 from hrnet_cli.config import CODECS
 from hrnet_cli.errors import ConfigError, ExitCode, WeightsError
-from hrnet_cli.estimator import ModelHints, PoseEstimator, find_model, load_model
+from hrnet_cli.estimator import ModelHints, PoseEstimator, find_model, load_model, without_doubles
 from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.schema import load_schema
 from hrnet_cli.structures import Boxes, PersonHeatmaps, Poses
@@ -366,3 +367,52 @@ def test_a_listed_file_is_known_by_its_hash(tmp_path, untold, monkeypatch):
     )
     monkeypatch.setattr(weights, "load_weights_list", lambda: {entry.name: entry})
     assert find_model(str(untold)) == (untold, entry.model_spec())
+
+
+# Two poses of one person --------------------------------------------------------------------------
+
+
+def test_of_two_poses_of_one_person_the_surer_stays_in_its_place():
+    image = photo_with_spots((200, 120), (50.0, 60.0), (150.0, 60.0))
+    boxes = Boxes(
+        np.array([[20, 20, 80, 100], [120, 20, 180, 100], [22, 20, 82, 100]], np.float32),
+        np.array([0.6, 0.7, 0.9]),
+    )
+    found = make_estimator(keep_heatmaps=True)
+    everybody, nobody = found.estimate([image, image], [boxes, Boxes.empty()])
+    found.pose_nms = 0.9
+    surest, still_nobody, alone = found.estimate(
+        [image] * 3, [boxes, Boxes.empty(), make_boxes([20, 20, 80, 100])]
+    )
+    assert (len(everybody), len(nobody), len(still_nobody), len(alone)) == (3, 0, 0, 1)
+    np.testing.assert_array_equal(surest.boxes.xyxy_N4, boxes.xyxy_N4[1:])
+    np.testing.assert_allclose(surest.keypoints_NK2, everybody.keypoints_NK2[1:], atol=1e-4)
+    np.testing.assert_array_equal(surest.person_scores_N, everybody.person_scores_N[1:])
+    assert len(kept(surest).heatmaps_NKHW) == 2
+
+
+def test_poses_are_doubles_from_the_threshold_on():
+    near = make_poses(2, keypoints_NK2=np.tile([[[0.0]], [[4.0]]], (1, 17, 2)))
+    areas_N = np.array([900.0, 1100.0])
+    alike = oks.oks_matrix(
+        near.keypoints_NK2, areas_N, near.keypoints_NK2, areas_N, near.schema.oks_sigmas
+    )[0, 1]
+    assert 0.1 < alike < 0.9
+    assert len(without_doubles(near, areas_N, alike + 0.001)) == 2
+    assert len(without_doubles(near, areas_N, alike - 0.001)) == 1
+
+
+def test_doubles_are_measured_by_the_area_of_the_crop_as_in_the_official_test(monkeypatch):
+    areas = []
+    real = oks.oks_nms
+
+    def watch(points, scores, areas_N, *more):
+        areas.append(areas_N)
+        return real(points, scores, areas_N, *more)
+
+    monkeypatch.setattr(oks, "oks_nms", watch)
+    found = make_estimator()
+    found.pose_nms = 0.9
+    # The second box is widened to the shape of the input, 128x96.
+    found(photo_with_spots((160, 120), (50.0, 60.0)), [[20, 20, 80, 100], [20, 20, 30, 100]])
+    np.testing.assert_allclose(areas, [[60 * 80 * 1.25**2] * 2])

@@ -1,6 +1,7 @@
 """The parts of a divided run, merged, are the outputs of one run; what is not whole is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hrnet_cli.schema import load_schema
 from hrnet_cli.sinks import RunInfo, open_sink
 from hrnet_cli.structures import Boxes, Frame, Poses
 
-FORMATS = ("jsonl", "csv", "coco", "angles")
+FORMATS = ("jsonl", "csv", "coco", "angles", "labels")
 INFO = RunInfo("model", "detector", keypoint_threshold=0.5)
 SCHEMA = load_schema("coco17")
 
@@ -67,7 +68,8 @@ def test_parts_become_what_one_run_writes(tmp_path, parts):
     # The order in which folders are named does not matter.
     done = merge(parts[::-1], tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    names = ["poses.jsonl", "poses.csv", "poses.coco.json", "poses_angles.csv"]
+    names = ["jsonl", "csv", "coco.json"]
+    names = [*(f"poses.{name}" for name in names), "poses_angles.csv", "poses.labels.json"]
     assert done == Merged(2, len(PHOTOS), 0, tuple(tmp_path / "out" / name for name in names))
 
 
@@ -80,6 +82,29 @@ def test_parquet_is_merged_to_the_same_table(tmp_path):
     merge([tmp_path / "parts"], tmp_path / "out")
     one, other = (table.read_table(tmp_path / f / "poses.parquet") for f in ("whole", "out"))
     assert one.equals(other, check_metadata=True)
+
+
+def test_labels_are_merged_whatever_folder_the_parts_lie_in(tmp_path):
+    for number, some in ((1, PHOTOS[:3]), (2, PHOTOS[3:])):
+        folder = tmp_path / "far" / str(number)
+        write(folder, some, part_stem(number, 2), ("jsonl", "labels"))
+    merge([tmp_path / "far" / "1", tmp_path / "far" / "2"], tmp_path / "out")
+    images = json.loads((tmp_path / "out" / "poses.labels.json").read_text())["images"]
+    places = [(tmp_path / "out" / image["file_name"]).resolve() for image in images]
+    assert places == [Path(frame.source).resolve() for frame, _ in PHOTOS]
+
+
+def test_yolo_data_sets_are_merged_with_the_links_to_their_photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for frame, _ in PHOTOS:
+        Path(frame.source).parent.mkdir(parents=True, exist_ok=True)
+        Path(frame.source).write_text(frame.source)
+    write(tmp_path / "whole", PHOTOS, formats=("jsonl", "yolo"))
+    for number, some in ((1, PHOTOS[:3]), (2, PHOTOS[3:])):
+        write(tmp_path / "out", some, part_stem(number, 2), ("jsonl", "yolo"))
+    merge([tmp_path / "out"], tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert (tmp_path / "out/yolo/images/a/x.jpg").readlink() == (tmp_path / "in/a/x.jpg").resolve()
 
 
 def test_a_folder_is_merged_into_itself_and_its_parts_go(tmp_path):
@@ -139,6 +164,7 @@ def again(parts, name):
 
 
 JSONL, COCO = "poses.shard-1-of-2.jsonl", "poses.shard-1-of-2.coco.json"
+LABELS = "poses.shard-1-of-2.labels.json"
 
 
 @pytest.mark.parametrize(
@@ -153,6 +179,11 @@ JSONL, COCO = "poses.shard-1-of-2.jsonl", "poses.shard-1-of-2.coco.json"
         (replace_by("[]"), COCO, "holds 0 people, its records .* hold 2"),
         (replace_by("{"), COCO, "is no list of COCO results"),
         (replace_by("[1]"), COCO, "is no list of COCO results"),
+        (remove, LABELS, r"part 1 of 2 has no poses\.\.\.\.labels\.json, unlike other parts"),
+        (replace_by("{"), LABELS, "is no file of labels: Expecting property name"),
+        (replace_by("[1]"), LABELS, "is no file of labels: it has no list of 'images'"),
+        (replace_by('{"images": [], "annotations": [], "categories": []}'), LABELS,
+         "holds 0 people, its records .* hold 2"),
         (replace_by(""), f"{COCO}.part", r"coco\.json\.part' is of a run that was broken"),
         (broken, "clip.resume", r"clip\.resume' is of a run that was broken"),
         (again, JSONL, "part 1 of 2 stands there twice"),

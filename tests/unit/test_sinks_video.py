@@ -107,7 +107,9 @@ def test_csv_has_the_fields_of_videos_in_its_last_columns(tmp_path):
     assert {tuple(row[key] for key in last) for row in plain} == {("2048", "", "", "")}
 
 
-@pytest.mark.parametrize("name", [name for name, entry in SINKS.items() if not entry.motion])
+@pytest.mark.parametrize(
+    "name", [name for name, entry in SINKS.items() if not entry.motion and not entry.labels]
+)
 def test_formats_made_from_records_read_back_equal_those_made_at_once(name, tmp_path):
     pictures = [(video_frame(0), smoothed()), (video_frame(1), make_poses(0, TWO_POINTS))]
     write("jsonl", tmp_path / "once", pictures)
@@ -196,7 +198,8 @@ def test_a_stream_counts_its_bytes():
 
 
 def test_the_outputs_of_a_video_are_planned_by_its_name():
-    planned = [str(path) for path in planned_files(SINKS, "clip", video=True)]
+    of_videos = [name for name, entry in SINKS.items() if not entry.labels]
+    planned = [str(path) for path in planned_files(of_videos, "clip", video=True)]
     assert planned == [
         "clip.jsonl",
         "clip.csv",
@@ -249,6 +252,17 @@ def test_motion_takes_no_photos():
         check_formats(["jsonl", "c3d"], photos=True)
     assert raised.value.message == "format 'c3d' holds motion over time and takes no photos"
     assert raised.value.hint == "name videos only, or leave c3d out of --format"
+
+
+@pytest.mark.parametrize("name", ["labels", "yolo"])
+def test_labels_take_no_videos(name):
+    check_formats([name], photos=True)
+    with pytest.raises(UsageError) as raised:
+        check_formats(["jsonl", name], photos=True, videos=True)
+    assert raised.value.message == (
+        f"format '{name}' labels photos and takes no videos, whose frames are no files"
+    )
+    assert raised.value.hint.endswith(f"or leave {name} out of --format")
 
 
 def test_every_extra_of_a_format_is_declared():

@@ -61,7 +61,8 @@ def convert(
         list[str] | None,
         typer.Option(
             "--format",
-            help="Records: jsonl,csv,coco,openpose,parquet,angles,trc,c3d.",
+            help="Records: jsonl,csv,coco,openpose,parquet,angles,trc,c3d; of photos to correct and"
+            " train on: labels,yolo.",
             show_default="jsonl, where nothing is drawn",
         ),
     ] = None,
@@ -70,7 +71,7 @@ def convert(
         str,
         typer.Option(
             "--draw",
-            help="Write pictures or a video with these: keypoints,skeleton,boxes,scores,ids.",
+            help="Write pictures or a video with these: keypoints,skeleton,boxes,scores,names,ids.",
             show_default=False,
         ),
     ] = "",

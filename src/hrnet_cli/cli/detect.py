@@ -145,6 +145,17 @@ def detect(
             show_default="surest",
         ),
     ] = None,
+    pose_nms: Annotated[
+        float | None,
+        typer.Option(
+            "--pose-nms",
+            min=0,
+            max=1,
+            help="Of two people whose keypoints are more alike (OKS), keep the surer; COCO's tests"
+            " take 0.9.",
+            show_default="off",
+        ),
+    ] = None,
     keypoint_threshold: KeypointThresholdOption = 0.2,
     drop_low: DropLowOption = False,
     flip_test: FlipTestOption = False,
@@ -222,6 +233,7 @@ def detect(
             iou=iou,
             max_people=max_people,
             keep=keep,
+            pose_nms=pose_nms,
             keypoint_threshold=keypoint_threshold,
             drop_low=drop_low,
             flip_test=flip_test,

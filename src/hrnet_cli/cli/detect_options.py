@@ -37,6 +37,7 @@ class DetectOptions:
     iou: float | None = None
     max_people: int | None = None
     keep: str | None = None
+    pose_nms: float | None = None
     keypoint_threshold: float = 0.2
     drop_low: bool = False
     flip_test: bool = False
@@ -89,7 +90,7 @@ class DetectOptions:
 def deciding_values(options: DetectOptions) -> dict[str, Any]:
     """Return the options that decide what is written of photos and videos alike, by name."""
     names = (
-        *("format", "draw", "person_threshold", "iou", "max_people", "keep"),
+        *("format", "draw", "person_threshold", "iou", "max_people", "keep", "pose_nms"),
         *("runtime", "precision", "keypoint_threshold", "drop_low", "flip_test", "batch_size"),
         *("palette", "background", "point_size", "line_width", "codec", "keypoint_schema"),
     )

@@ -147,7 +147,12 @@ def check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
                 f"--video-codec {options.video.video_codec} keeps no transparency",
                 hint="use --video-codec prores or png, or another --background",
             )
-    check_formats(options.formats, append=options.append, photos=bool(plan.photos))
+    check_formats(
+        options.formats,
+        append=options.append,
+        photos=bool(plan.photos),
+        videos=bool(plan.videos),
+    )
     divided = options.video.part is not None and options.folder is not None
     if plan.photos and divided and "jsonl" not in options.formats:
         raise UsageError(
@@ -165,6 +170,7 @@ def _detect(
     # The cheap look-up goes first: a misspelt detector is not found out after a download.
     open_found_detector = _prepare_detector(options, plan)
     estimator, weights_file = open_estimator(options, keep_heatmaps="heatmap" in options.parts)
+    estimator.pose_nms = options.pose_nms
     detector = open_found_detector()
     written: list[str] = []
     try:
@@ -340,6 +346,7 @@ def _open_sinks(
         keypoint_threshold=options.keypoint_threshold,
         drop_low=options.drop_low,
         append=options.append,
+        category=options.class_name,
     )
     folder = options.folder
     if folder is None:

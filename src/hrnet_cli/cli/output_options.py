@@ -12,7 +12,8 @@ FormatOption = Annotated[
     list[str] | None,
     typer.Option(
         "--format",
-        help="Records: jsonl,csv,coco,openpose,parquet,angles,trc,c3d.",
+        help="Records: jsonl,csv,coco,openpose,parquet,angles,trc,c3d; of photos to correct and"
+        " train on: labels,yolo.",
         show_default="jsonl",
     ),
 ]
@@ -26,8 +27,8 @@ DrawOption = Annotated[
     str,
     typer.Option(
         "--draw",
-        help="Write pictures or a video with these: keypoints,skeleton,boxes,scores,ids,"
-        "heatmap. With --track boxes and scores bear the id, too.",
+        help="Write pictures or a video with these: keypoints,skeleton,boxes,scores,names,"
+        "ids,heatmap. With --track boxes and scores bear the id, too.",
         show_default=False,
     ),
 ]
@@ -37,7 +38,7 @@ KeypointThresholdOption = Annotated[
         "--keypoint-threshold",
         min=0,
         max=1,
-        help="Do not draw keypoints with a lower score; records keep them all.",
+        help="Do not draw or label keypoints with a lower score; records keep them all.",
     ),
 ]
 DropLowOption = Annotated[

@@ -16,10 +16,8 @@ import numpy.typing as npt
 from hrnet_cli.data.coco_json import Annotation, column, id_column, kind_of
 from hrnet_cli.data.people import Array, Ints
 from hrnet_cli.errors import InputError
+from hrnet_cli.oks import AREA_PER_BOX
 
-# Area of a person for each unit of box area, where the file gives none: what COCO-style evaluation
-# without areas uses (xtcocotools, COCOeval with use_area=False).
-AREA_PER_BOX = 0.53
 # Sides of a person box for each unit that the keypoints extend, where the file gives no box: the
 # median over 176 COCO people with 15 or more labelled keypoints (1.29 across, 1.22 down).
 BOX_PER_EXTENT = 1.25

@@ -18,19 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnet_cli.data import labels
-from hrnet_cli.data.coco_annotations import AREA_PER_BOX
 from hrnet_cli.data.labels import Labels
 from hrnet_cli.data.people import Array, Ints, LabelledPeople
 from hrnet_cli.data.photo_headers import read_header
 from hrnet_cli.data.yolo_yaml import YoloYaml, read_yolo_yaml
 from hrnet_cli.errors import InputError
+from hrnet_cli.geometry import ON_SIDE, as_stored
+from hrnet_cli.oks import AREA_PER_BOX
 from hrnet_cli.schema import schema_to_dict
 
 # Shares reach a little beyond 1 where a box leaves the photo; pixels are far beyond.
 _LARGEST_SHARE = 2.0
 _BOX = 5  # class, x, y, width, height
-# EXIF orientations whose stored picture lies mirrored left-right, top-bottom, or on its side.
-_MIRRORED_X, _MIRRORED_Y, _ON_SIDE = (2, 3, 6, 7), (3, 4, 7, 8), (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,7 @@ def _people(
     sizes_N2 = sizes_P2[photo_of_N].astype(np.float64)
     xy_NK2 = as_stored(points[..., :2], orientation_N) * sizes_N2[:, None]
     centres_N2 = as_stored(centres_N12, orientation_N)[:, 0] * sizes_N2
-    on_side_N1 = np.isin(orientation_N, _ON_SIDE)[:, None]
+    on_side_N1 = np.isin(orientation_N, ON_SIDE)[:, None]
     sides_N2 = np.where(on_side_N1, sides_N2[:, ::-1], sides_N2) * sizes_N2
     visible_NK = _visible(points)
     return LabelledPeople(
@@ -254,19 +253,3 @@ def _weights(points: Array) -> npt.NDArray[np.float32]:
     if points.shape[-1] == 3:
         return np.minimum(points[..., 2], 1).astype(np.float32)
     return (_visible(points) > 0).astype(np.float32)
-
-
-def as_stored(shares_NK2: Array, orientation_N: Ints) -> Array:
-    """Return points in shares of the upright picture as shares of the picture as stored.
-
-    Args:
-        shares_NK2: (x, y), 0 to 1.
-        orientation_N: EXIF orientation of each person's photo, 1 to 8.
-    """
-    x_NK, y_NK = shares_NK2[..., 0], shares_NK2[..., 1]
-    mirrored_x_N1, mirrored_y_N1, on_side_N1 = (
-        np.isin(orientation_N, which)[:, None] for which in (_MIRRORED_X, _MIRRORED_Y, _ON_SIDE)
-    )
-    x_NK = np.where(mirrored_x_N1, 1 - x_NK, x_NK)
-    y_NK = np.where(mirrored_y_N1, 1 - y_NK, y_NK)
-    return np.stack([np.where(on_side_N1, y_NK, x_NK), np.where(on_side_N1, x_NK, y_NK)], axis=-1)

@@ -59,6 +59,7 @@ class RunInfo:
         keypoint_threshold: Keypoint score below which ``drop_low`` drops.
         drop_low: Leave out keypoints below the threshold; otherwise all of them are written.
         append: Add to existing files of the same name instead of starting them anew.
+        category: What was boxed, as labels call it.
     """
 
     model: str
@@ -66,6 +67,7 @@ class RunInfo:
     keypoint_threshold: float
     drop_low: bool = False
     append: bool = False
+    category: str = "person"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Format:
         video_path: The same as ``path`` for a video, where it differs.
         motion: It holds each person's motion over one video: it takes no photos, needs ids where
             more than one person is shown, and cannot be appended to.
+        labels: It labels photo files, to be corrected and trained on: it takes no videos, whose
+            frames are no files.
         package: Package that must be installed to write it; empty for none.
         extra: Name of the extra of hrnet-cli that installs it.
     """
@@ -92,6 +96,7 @@ class Format:
     grow: Callable[[Path, RunInfo, int | None], GrowingSink] | None = None
     video_path: str = ""
     motion: bool = False
+    labels: bool = False
     package: str = ""
     extra: str = ""
 
@@ -161,6 +166,18 @@ def _open_c3d(path: Path, info: RunInfo) -> Sink:
     return open_c3d(path, info)
 
 
+def _open_labels(path: Path, info: RunInfo) -> Sink:
+    from hrnet_cli.sinks.labels import open_labels
+
+    return open_labels(path, info)
+
+
+def _open_yolo(path: Path, info: RunInfo) -> Sink:
+    from hrnet_cli.sinks.yolo import open_yolo
+
+    return open_yolo(path, info)
+
+
 SINKS: dict[str, Format] = {
     "jsonl": Format("{stem}.jsonl", _open_jsonl, _stream_jsonl, _open_jsonl),
     "csv": Format("{stem}.csv", _open_csv, _stream_csv, _open_csv),
@@ -168,22 +185,27 @@ SINKS: dict[str, Format] = {
     "openpose": Format("openpose{part}", _open_openpose, video_path="{stem}_json"),
     "parquet": Format("{stem}.parquet", _open_parquet, package="pyarrow", extra="parquet"),
     "angles": Format("{stem}_angles.csv", _open_angles),
+    "labels": Format("{stem}.labels.json", _open_labels, labels=True),
+    "yolo": Format("yolo{part}", _open_yolo, labels=True),
     "trc": Format("{stem}_trc", _open_trc, motion=True),
     "c3d": Format("{stem}_c3d", _open_c3d, motion=True, package="c3d", extra="c3d"),
 }
 
 
-def check_formats(formats: Iterable[str], *, append: bool = False, photos: bool = False) -> None:
+def check_formats(
+    formats: Iterable[str], *, append: bool = False, photos: bool = False, videos: bool = False
+) -> None:
     """Refuse formats that could not be written, before anything heavy loads.
 
     Args:
         formats: Names of formats.
         append: Existing output is to be added to.
         photos: Photos are to be written.
+        videos: Videos are to be written.
 
     Raises:
         UsageError: A format is not known, its package is not installed, it cannot be added to, or
-            it takes no photos.
+            it takes no photos or no videos.
     """
     for name in formats:
         entry = _format(name)
@@ -201,6 +223,12 @@ def check_formats(formats: Iterable[str], *, append: bool = False, photos: bool 
             raise UsageError(
                 f"format '{name}' holds motion over time and takes no photos",
                 hint=f"name videos only, or leave {name} out of --format",
+            )
+        if videos and entry.labels:
+            raise UsageError(
+                f"format '{name}' labels photos and takes no videos, whose frames are no files",
+                hint="save the frames as pictures first, such as with `ffmpeg -i clip.mp4"
+                f" frames/%06d.png`, or leave {name} out of --format",
             )
 
 

@@ -91,7 +91,7 @@ class CocoSink:
         """Add the results of one picture: none when nobody is in it."""
         file_name = output_name(frame)
         if frame.time_s is None:
-            wish = _number_in(file_name)
+            wish = number_in(file_name)
         else:
             file_name = frame_name(file_name, frame.index)
             wish = frame.index + 1
@@ -152,7 +152,8 @@ def _lines(entries: list[dict[str, Any]], *, started: bool) -> bytes:
     return (b"," if started else b"") + b"\n" + b",\n".join(map(to_json, entries))
 
 
-def _number_in(file_name: str) -> int | None:
+def number_in(file_name: str) -> int | None:
+    """Return the number of a picture whose name is all digits, as in COCO; None for others."""
     stem = PurePosixPath(file_name).stem
     fits = stem.isascii() and stem.isdecimal() and len(stem) <= _ID_DIGITS
     return int(stem) if fits else None
