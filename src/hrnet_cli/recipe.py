@@ -6,6 +6,7 @@ file, then options of the command line. What came out is written into the run's 
 
 import json
 import math
+import re
 import tomllib
 import types
 import typing
@@ -36,6 +37,7 @@ OFFICIAL_BATCH_LARGE = 96
 
 # Where a value came from, for messages, when no file said it.
 OPTIONS = "options"
+_PERCENTAGE = re.compile(r"([-+.,\d]+) ?%")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class DataConfig:
 
     Attributes:
         train: Data set: ``coco``, a COCO-style .json, a .toml, or a YOLO-pose data.yaml.
-        val: Data set to measure on; empty takes the ``val`` split of ``train``.
+        val: Data set to measure on, or a share of the photos of ``train`` to hold out for it,
+            such as ``10%``; empty takes the ``val`` split of ``train``.
         folder: Where its photos or, for ``coco``, its annotations lie; empty for the usual place.
         train_split: Split of ``train``.
         val_split: Split of ``val``.
@@ -71,6 +74,17 @@ class DataConfig:
     share_photos: bool = False
     workers: int = -1
     strict: bool = False
+
+    @property
+    def val_share(self) -> float | None:
+        """Return the share of the photos to hold out, None where ``val`` is no percentage."""
+        percentage = _PERCENTAGE.fullmatch(self.val)
+        if percentage is None:
+            return None
+        try:
+            return float(percentage[1]) / 100
+        except ValueError:
+            return math.nan  # Refused by `_check_data`, as what is out of range.
 
 
 @dataclass(frozen=True)
@@ -418,6 +432,11 @@ def _check_data(data: DataConfig) -> None:
     _check_choice("data.cache", data.cache, CACHES)
     if not data.train:
         raise ConfigError("data.train is empty, expected a data set such as coco or my.toml")
+    if data.val_share is not None and not 0 < data.val_share < 1:
+        raise ConfigError(
+            f"data.val is '{data.val}', expected a share of the photos between 0% and 100%, such as"
+            " 10%, or a data set"
+        )
     if data.workers < -1:
         raise ConfigError(f"data.workers is {data.workers}, expected 0 or more, or -1")
     _check_not_below_zero("data", data, "cache_gb")

@@ -153,6 +153,11 @@ def test_two_devices_are_two_processes(spots, tmp_path):
         (["--precision", "fp16"], 6, "fp16 training needs CUDA"),
         (["--input", "100x100"], 2, "both multiples of 32"),
         (["--metric", "F1"], 2, "run.metric is 'F1', expected one of AP, PCK"),
+        (
+            ["--val", "0%"],
+            2,
+            "data.val is '0%', expected a share of the photos between 0% and 100%",
+        ),
         (["--seed", "9" * 20], 2, "Invalid value for '--seed'"),
     ],
 )
@@ -185,6 +190,34 @@ def test_a_run_that_goes_on_keeps_what_it_learns(spots, tmp_path, option, value,
     kept = [] if option == "--sigma" else [option, before]
     same = hrnet("train", "--resume", "--out", run, "--device", "cpu", *kept)
     assert same.exit_code == 0, same.stderr
+
+
+def test_photos_held_out_are_kept_for_eval_and_for_going_on(spots, tmp_path):
+    run = tmp_path / "run"
+    begun = train(spots, run, "--val", "25%", "--json")
+    assert begun.exit_code == 0, begun.stderr
+    assert "25% of spots: 2 photos with 2 people are held out" in begun.stderr
+    assert "6 people, 2 steps" in begun.stderr
+    summary = json.loads(begun.stdout)
+    kept = (run / "held-out.json").read_bytes()
+    assert len(json.loads(kept)["images"]) == 2
+    measured = hrnet(
+        *("eval", "--dataset", run / "held-out.json", "--model", run / "last.safetensors"),
+        *("--runtime", "torch", "--device", "cpu", "--out", tmp_path / "eval", "--json"),
+    )
+    assert measured.exit_code == 0, measured.stderr
+    column = json.loads(measured.stdout)["columns"][0]
+    assert column["photos"] == 2
+    for number in ("AP", "AP50"):
+        assert column[number] == pytest.approx(summary["last"][f"val_{number}"], abs=1e-6)
+    for option, value, before in (("--val", "50%", "25%"), ("--seed", "1", "0")):
+        other = hrnet("train", "--resume", "--out", run, "--device", "cpu", option, value)
+        assert other.exit_code == 2
+        assert f"{option} is {value}, but the run in '{run}' has {before}" in other.stderr
+    again = hrnet("train", "--resume", "--out", run, "--device", "cpu", "--epochs", "3")
+    assert again.exit_code == 0, again.stderr
+    assert "the labels are not those" not in again.stderr
+    assert (run / "held-out.json").read_bytes() == kept
 
 
 def test_a_run_is_not_overwritten(spots, tmp_path):

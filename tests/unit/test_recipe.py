@@ -273,6 +273,10 @@ RANGES = [
     ("run.precision", "fp64", "run.precision is 'fp64', expected one of auto, fp32, bf16, fp16"),
     ("run.metric", "ap", "run.metric is 'ap', expected one of AP, PCK"),
     ("data.train", "", "data.train is empty, expected a data set such as coco or my.toml"),
+    *(
+        ("data.val", share, f"data.val is '{share}', expected a share of the photos between 0% and")
+        for share in ("0%", "100%", "150%", "-5%", "1,5%", "0.0 %")
+    ),
     ("data.workers", -2, "data.workers is -2, expected 0 or more, or -1"),
     ("data.cache", "disk", "data.cache is 'disk', expected one of none, ram, packed"),
     ("data.cache_gb", -1.0, "data.cache_gb is -1.0, expected 0 or more"),
@@ -286,6 +290,13 @@ RANGES = [
 @pytest.mark.parametrize(("key", "value", "message"), RANGES)
 def test_values_out_of_range_are_refused(key, value, message):
     assert failure(None, {key: value})[0].startswith(f"options: {message}")
+
+
+def test_a_share_of_the_photos_is_told_from_a_data_set():
+    shares = {"10%": 0.1, "12.5 %": 0.125, "0.5%": 0.005, "": None, "10": None, "my%": None}
+    assert {val: DataConfig(val=val).val_share for val in shares} == shares
+    config = load_config(overrides={"data.val": "10%"})
+    assert tomllib.loads(config_to_toml(config))["data"]["val"] == "10%"
 
 
 def test_a_recipe_is_not_blamed_for_what_an_option_said(tmp_path):
@@ -330,7 +341,8 @@ text = st.text(max_size=8).filter(lambda t: not any(0xD800 <= ord(c) <= 0xDFFF f
 name = text.filter(bool)
 count = st.integers(0, 10**6)
 data_configs = st.builds(
-    DataConfig, train=name, val=text, folder=text, train_split=text, val_split=text,
+    DataConfig, train=name, val=text.filter(lambda t: "%" not in t), folder=text,
+    train_split=text, val_split=text,
     extra=st.lists(text, max_size=3).map(tuple), cache=st.sampled_from(CACHES), cache_file=text,
     cache_gb=st.floats(0, 1e6), share_photos=st.booleans(),
     workers=st.integers(-1, 99), strict=st.booleans(),

@@ -19,7 +19,10 @@ DatasetOption = Annotated[
 ValOption = Annotated[
     str | None,
     typer.Option(
-        "--val", help="Data set to measure on.", show_default="the val split of --dataset"
+        "--val",
+        help="Data set to measure on, or a share of the photos of --dataset to hold out for it,"
+        " such as 10%.",
+        show_default="the val split of --dataset",
     ),
 ]
 DataOption = Annotated[
