@@ -33,6 +33,7 @@ ROWS_PER_SIGMA = 128
 # Official global batches: 4 GPUs of 32, of 24 for W48 at 384x288 (experiments/coco/hrnet).
 OFFICIAL_BATCH = 128
 OFFICIAL_BATCH_LARGE = 96
+LARGEST_SEED = 2**63 - 1  # PyTorch's
 
 
 # Where a value came from, for messages, when no file said it.
@@ -425,6 +426,8 @@ def _check_run(run: RunConfig) -> None:
             " -1 for the largest that fits"
         )
     _check_not_below_zero("run", run, "eval_every patience samples seed hours")
+    if run.seed > LARGEST_SEED:
+        raise ConfigError(f"run.seed is {run.seed}, expected {LARGEST_SEED} at most")
     _check_above_zero("run", run, "save_minutes timeout_s")
 
 

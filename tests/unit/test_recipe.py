@@ -262,6 +262,7 @@ RANGES = [
     ("optimizer.milestones", (170, 170), "optimizer.milestones is [170, 170], expected rising"),
     ("optimizer.milestones", (0, 170), "optimizer.milestones is [0, 170], expected rising epochs"),
     ("run.batch_size", -2, "run.batch_size is -2, expected 1 or more, 0 for the official batch"),
+    ("run.seed", 2**63, "run.seed is 9223372036854775808, expected 9223372036854775807 at most"),
     ("run.seed", -1, "run.seed is -1, expected 0 or more"),
     ("run.eval_every", -1, "run.eval_every is -1, expected 0 or more"),
     ("run.patience", -1, "run.patience is -1, expected 0 or more"),
