@@ -282,9 +282,9 @@ RANGES = [
     ("data.cache", "disk", "data.cache is 'disk', expected one of none, ram, packed"),
     ("data.cache_gb", -1.0, "data.cache_gb is -1.0, expected 0 or more"),
     ("data.cache_gb", math.nan, "data.cache_gb is nan, expected a finite number"),
-    ("augment.scale", 1.5, "augment scale is 1.5, expected a number from 0 to 0.99"),
-    ("augment.flip_prob", math.nan, "augment flip_prob is nan, expected a number from 0 to 1"),
-    ("augment.distribution", "normal", "augment distribution is 'normal', expected one of"),
+    ("augment.scale", 1.5, "augment.scale is 1.5, expected a number from 0 to 0.99"),
+    ("augment.flip_prob", math.nan, "augment.flip_prob is nan, expected a number from 0 to 1"),
+    ("augment.distribution", "normal", "augment.distribution is 'normal', expected one of"),
 ]
 
 
@@ -322,7 +322,7 @@ def test_every_number_that_has_a_limit_has_a_test():
 
 def test_a_file_is_named_where_a_value_of_it_is_out_of_range(tmp_path):
     path = write(tmp_path, "[augment]\nscale = 3\n")
-    expected = f"{path}: augment scale is 3.0, expected a number from 0 to 0.99"
+    expected = f"{path}: augment.scale is 3.0, expected a number from 0 to 0.99"
     assert failure(str(path)) == (expected, "")
     path = write(tmp_path, "[run]\nprecision = 'bf61'\n")
     message, hint = failure(str(path))
