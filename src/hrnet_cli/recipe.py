@@ -267,7 +267,7 @@ def load_config(
     for key, value in (overrides or {}).items():
         if value is not None:
             table, name = _place(tables, key)
-            table[name] = value
+            table[name] = _value(value, _kind_of(key), f"{OPTIONS}: '{key}'")
     try:
         return typing.cast("TrainConfig", _build(TrainConfig, tables, where=where, prefix=""))
     except ConfigError as error:
@@ -286,6 +286,29 @@ def config_to_toml(config: TrainConfig) -> str:
         lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _kind_of(key: str) -> object:
+    """Return the type of a value by its dotted key.
+
+    Raises:
+        ConfigError: There is no such key; the nearest is named.
+    """
+    kinds = {
+        f"{section}.{name}": kind
+        for section, table in typing.get_type_hints(TrainConfig).items()
+        for name, kind in typing.get_type_hints(table).items()
+    }
+    if key in kinds:
+        return kinds[key]
+    ends = [known for known in kinds if known.endswith(f".{key}")]
+    close = ends or get_close_matches(key, kinds, n=1)
+    raise ConfigError(
+        f"{OPTIONS}: unknown key '{key}'",
+        hint=f"did you mean '{close[0]}'?"
+        if close
+        else "keys are those of a recipe with their table, such as optimizer.weight_decay",
+    )
 
 
 def _place(tables: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:

@@ -181,9 +181,13 @@ def test_unknown_keys_are_refused_with_the_nearest_name(text, key, hint, tmp_pat
 
 
 def test_unknown_keys_of_options_are_refused():
-    message, hint = failure(None, {"optimizer.epoch": 3})
-    assert message == "options: unknown key 'optimizer.epoch'"
-    assert hint == "did you mean 'optimizer.epochs'?"
+    for recipe in (None, "fine-tune"):
+        message, hint = failure(recipe, {"optimizer.epoch": 3})
+        assert message == "options: unknown key 'optimizer.epoch'"
+        assert hint == "did you mean 'optimizer.epochs'?"
+    assert failure(None, {"epochs": 3})[1] == "did you mean 'optimizer.epochs'?"
+    assert failure(None, {"optimiser.ema": 3})[1] == "did you mean 'optimizer.ema'?"
+    assert failure(None, {"qqq": 3})[1].startswith("keys are those of a recipe with their table")
 
 
 @pytest.mark.parametrize(
@@ -304,6 +308,10 @@ def test_a_recipe_is_not_blamed_for_what_an_option_said(tmp_path):
     path = write(tmp_path, "[optimizer]\nlearning_rate = 0.1\nepochs = 0\n")
     message, _ = failure(str(path), {"optimizer.epochs": 3, "optimizer.learning_rate": 0.0})
     assert message == "options: optimizer.learning_rate is 0.0, expected more than 0"
+    message, _ = failure(str(path), {"optimizer.epochs": "3"})
+    assert message == "options: 'optimizer.epochs' is '3', expected a whole number"
+    message, _ = failure("fine-tune", {"augment.color": 2})
+    assert message == "options: augment.color is 2.0, expected a number from 0 to 1"
     message, _ = failure(str(path), {"optimizer.learning_rate": 1.0})
     assert message == f"{path}: optimizer.epochs is 0, expected more than 0"
 

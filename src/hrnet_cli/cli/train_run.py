@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrnet_cli.cli.console import out, say, say_error, say_warning
-from hrnet_cli.cli.train_options import TrainOptions
+from hrnet_cli.cli.train_options import TrainOptions, with_settings
 from hrnet_cli.errors import ConfigError, ExitCode, HrnetError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def run(options: TrainOptions) -> None:
     """
     if options.resume and options.overwrite:
         raise UsageError("--resume and --overwrite contradict each other", hint="leave one out")
+    options = with_settings(options)
     if options.resume:
         options = _of_the_folder(options)
     config = _configuration(options)
