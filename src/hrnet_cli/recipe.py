@@ -6,6 +6,7 @@ file, then options of the command line. What came out is written into the run's 
 
 import json
 import math
+import re
 import tomllib
 import types
 import typing
@@ -32,10 +33,12 @@ ROWS_PER_SIGMA = 128
 # Official global batches: 4 GPUs of 32, of 24 for W48 at 384x288 (experiments/coco/hrnet).
 OFFICIAL_BATCH = 128
 OFFICIAL_BATCH_LARGE = 96
+LARGEST_SEED = 2**63 - 1  # PyTorch's
 
 
 # Where a value came from, for messages, when no file said it.
 OPTIONS = "options"
+_PERCENTAGE = re.compile(r"([-+.,\d]+) ?%")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class DataConfig:
 
     Attributes:
         train: Data set: ``coco``, a COCO-style .json, a .toml, or a YOLO-pose data.yaml.
-        val: Data set to measure on; empty takes the ``val`` split of ``train``.
+        val: Data set to measure on, or a share of the photos of ``train`` to hold out for it,
+            such as ``10%``; empty takes the ``val`` split of ``train``.
         folder: Where its photos or, for ``coco``, its annotations lie; empty for the usual place.
         train_split: Split of ``train``.
         val_split: Split of ``val``.
@@ -71,6 +75,17 @@ class DataConfig:
     share_photos: bool = False
     workers: int = -1
     strict: bool = False
+
+    @property
+    def val_share(self) -> float | None:
+        """Return the share of the photos to hold out, None where ``val`` is no percentage."""
+        percentage = _PERCENTAGE.fullmatch(self.val)
+        if percentage is None:
+            return None
+        try:
+            return float(percentage[1]) / 100
+        except ValueError:
+            return math.nan  # Refused by `_check_data`, as what is out of range.
 
 
 @dataclass(frozen=True)
@@ -252,7 +267,7 @@ def load_config(
     for key, value in (overrides or {}).items():
         if value is not None:
             table, name = _place(tables, key)
-            table[name] = value
+            table[name] = _value(value, _kind_of(key), f"{OPTIONS}: '{key}'")
     try:
         return typing.cast("TrainConfig", _build(TrainConfig, tables, where=where, prefix=""))
     except ConfigError as error:
@@ -271,6 +286,29 @@ def config_to_toml(config: TrainConfig) -> str:
         lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _kind_of(key: str) -> object:
+    """Return the type of a value by its dotted key.
+
+    Raises:
+        ConfigError: There is no such key; the nearest is named.
+    """
+    kinds = {
+        f"{section}.{name}": kind
+        for section, table in typing.get_type_hints(TrainConfig).items()
+        for name, kind in typing.get_type_hints(table).items()
+    }
+    if key in kinds:
+        return kinds[key]
+    ends = [known for known in kinds if known.endswith(f".{key}")]
+    close = ends or get_close_matches(key, kinds, n=1)
+    raise ConfigError(
+        f"{OPTIONS}: unknown key '{key}'",
+        hint=f"did you mean '{close[0]}'?"
+        if close
+        else "keys are those of a recipe with their table, such as optimizer.weight_decay",
+    )
 
 
 def _place(tables: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
@@ -411,6 +449,8 @@ def _check_run(run: RunConfig) -> None:
             " -1 for the largest that fits"
         )
     _check_not_below_zero("run", run, "eval_every patience samples seed hours")
+    if run.seed > LARGEST_SEED:
+        raise ConfigError(f"run.seed is {run.seed}, expected {LARGEST_SEED} at most")
     _check_above_zero("run", run, "save_minutes timeout_s")
 
 
@@ -418,6 +458,11 @@ def _check_data(data: DataConfig) -> None:
     _check_choice("data.cache", data.cache, CACHES)
     if not data.train:
         raise ConfigError("data.train is empty, expected a data set such as coco or my.toml")
+    if data.val_share is not None and not 0 < data.val_share < 1:
+        raise ConfigError(
+            f"data.val is '{data.val}', expected a share of the photos between 0% and 100%, such as"
+            " 10%, or a data set"
+        )
     if data.workers < -1:
         raise ConfigError(f"data.workers is {data.workers}, expected 0 or more, or -1")
     _check_not_below_zero("data", data, "cache_gb")

@@ -2,7 +2,8 @@
 
 ``config.toml`` the resolved configuration; ``state.pt`` all that continues the run; ``metrics.csv``
 one row an epoch; ``best.safetensors`` and ``last.safetensors`` for detect and eval;
-``summary.json``; ``samples/`` drawn predictions; ``curves.png`` and ``report.html`` at the end.
+``summary.json``; ``held-out.json`` photos kept from learning; ``samples/`` drawn predictions;
+``curves.png`` and ``report.html`` at the end.
 """
 
 import csv
@@ -77,6 +78,11 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def held_out(self) -> Path:
+        """Return the labels of the photos held out to measure on, where some were."""
+        return self.path / "held-out.json"
+
+    @property
     def samples(self) -> Path:
         """Return the folder of drawn predictions."""
         return self.path / "samples"
@@ -127,7 +133,7 @@ def clear(folder: RunFolder) -> None:
         OutputError: A file cannot be removed.
     """
     files = [folder.state, folder.metrics, folder.best, folder.last, folder.summary]
-    files += [folder.path / "curves.png", folder.path / "report.html"]
+    files += [folder.held_out, folder.path / "curves.png", folder.path / "report.html"]
     try:
         for file in files:
             file.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from torch import nn
 
 from hrnet_cli import checkpoint, optimisation, run_folder
 from hrnet_cli.config import ModelSpec
+from hrnet_cli.data.coco import to_coco_json
 from hrnet_cli.data.crops import CropBatch
 from hrnet_cli.data.people import LabelledPeople, digest
 from hrnet_cli.device import pick_device, processors, set_seed
@@ -98,11 +99,14 @@ class TrainData:
         people: To learn from; `LabelledPeople.usable` is applied.
         val: To measure on; None to train without measuring.
         mirrors: Whether keypoints of a mirrored photo have names (`data.names.can_mirror`).
+        held_out: Whether ``val`` was part of what there is to learn from: the run's folder then
+            keeps it.
     """
 
     people: LabelledPeople
     val: LabelledPeople | None = None
     mirrors: bool = True
+    held_out: bool = False
 
 
 def _now() -> str:
@@ -221,7 +225,7 @@ def _set_determinism(config: TrainConfig) -> None:
 
 
 def _announce(loop: _Loop) -> None:
-    """Say what the run is, and write down its configuration."""
+    """Say what the run is, and write it down."""
     run, config = loop.run, loop.run.config
     if not loop.place.resume:
         loop.on_event(run.progress.start)
@@ -262,7 +266,15 @@ def _announce(loop: _Loop) -> None:
             else f"the run has had its {epochs} epochs; more of them: --epochs"
         )
     if run.team.leads:
-        write_bytes_atomic(loop.place.folder.config, config_to_toml(config).encode())
+        _write_down(loop)
+
+
+def _write_down(loop: _Loop) -> None:
+    """Write the configuration, and the labels of the photos held out where some are."""
+    folder, data = loop.place.folder, loop.data
+    write_bytes_atomic(folder.config, config_to_toml(loop.run.config).encode())
+    if data.val is not None and data.held_out:
+        write_bytes_atomic(folder.held_out, to_coco_json(data.val).encode())
 
 
 def _fit(loop: _Loop) -> TrainResult:

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from hrnet_cli.checkpoint import load_model
 from hrnet_cli.cli import app, train_run
+from hrnet_cli.cli.train_options import TrainOptions, with_settings
+from hrnet_cli.recipe import load_config
 from training_data import configure, write_spots
 
 SMALL = ["--from-scratch", "--width", "4", "--input", "64x64", "--codec", "dark", "--device", "cpu"]
@@ -153,6 +155,16 @@ def test_two_devices_are_two_processes(spots, tmp_path):
         (["--precision", "fp16"], 6, "fp16 training needs CUDA"),
         (["--input", "100x100"], 2, "both multiples of 32"),
         (["--metric", "F1"], 2, "run.metric is 'F1', expected one of AP, PCK"),
+        (
+            ["--val", "0%"],
+            2,
+            "data.val is '0%', expected a share of the photos between 0% and 100%",
+        ),
+        (["--set", "optimizer.ema"], 2, "--set is 'optimizer.ema', expected KEY=VALUE"),
+        (["--set", "optimizer.epochs=3"], 2, "--set optimizer.epochs and the option for it contra"),
+        (["--set", "optimizer.learn_rate=3"], 2, "did you mean 'optimizer.learning_rate'?"),
+        (["--set", "optimizer.ema=much"], 2, "'optimizer.ema' is 'much', expected a number"),
+        (["--config", "fine-tune", "--set", "augment.color=2"], 2, "options: augment.color is 2.0"),
         (["--seed", "9" * 20], 2, "Invalid value for '--seed'"),
     ],
 )
@@ -185,6 +197,82 @@ def test_a_run_that_goes_on_keeps_what_it_learns(spots, tmp_path, option, value,
     kept = [] if option == "--sigma" else [option, before]
     same = hrnet("train", "--resume", "--out", run, "--device", "cpu", *kept)
     assert same.exit_code == 0, same.stderr
+
+
+def test_photos_held_out_are_kept_for_eval_and_for_going_on(spots, tmp_path):
+    run = tmp_path / "run"
+    begun = train(spots, run, "--val", "25%", "--json")
+    assert begun.exit_code == 0, begun.stderr
+    assert "25% of spots: 2 photos with 2 people are held out" in begun.stderr
+    assert "6 people, 2 steps" in begun.stderr
+    summary = json.loads(begun.stdout)
+    kept = (run / "held-out.json").read_bytes()
+    assert len(json.loads(kept)["images"]) == 2
+    measured = hrnet(
+        *("eval", "--dataset", run / "held-out.json", "--model", run / "last.safetensors"),
+        *("--runtime", "torch", "--device", "cpu", "--out", tmp_path / "eval", "--json"),
+    )
+    assert measured.exit_code == 0, measured.stderr
+    column = json.loads(measured.stdout)["columns"][0]
+    assert column["photos"] == 2
+    for number in ("AP", "AP50"):
+        assert column[number] == pytest.approx(summary["last"][f"val_{number}"], abs=1e-6)
+    for option, value, before in (("--val", "50%", "25%"), ("--seed", "1", "0")):
+        other = hrnet("train", "--resume", "--out", run, "--device", "cpu", option, value)
+        assert other.exit_code == 2
+        assert f"{option} is {value}, but the run in '{run}' has {before}" in other.stderr
+    again = hrnet("train", "--resume", "--out", run, "--device", "cpu", "--epochs", "3")
+    assert again.exit_code == 0, again.stderr
+    assert "the labels are not those" not in again.stderr
+    assert (run / "held-out.json").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.01", 0.01),
+        ("3", 3),
+        ("true", True),
+        ("[64, 64]", [64, 64]),
+        ('["a.json"]', ["a.json"]),
+        ("'3'", "3"),
+        ("cosine", "cosine"),
+        ("10%", "10%"),
+        ("a=b", "a=b"),
+        ("", ""),
+        ("1\nx = 2", "1\nx = 2"),
+    ],
+)
+def test_settings_are_toml_or_words(text, value):
+    # The second counts.
+    settings = ("data.cache=ram", "data.cache=none", f"model.start = {text}")
+    options = TrainOptions(
+        recipe=None, overrides={"model.width": 4, "model.start": None}, settings=settings, out=None,
+        device="cpu", devices=None, resume=False, overwrite=False, offline=False,
+        tensorboard=False, json=False, quiet=False,
+    )  # fmt: skip
+    merged = with_settings(options)
+    assert merged.overrides == {"model.width": 4, "model.start": value, "data.cache": "none"}
+    assert with_settings(merged) == merged  # as the processes of a run do
+
+
+def test_settings_win_over_the_recipe_and_are_kept(spots, tmp_path):
+    run, recipe = tmp_path / "run", tmp_path / "my.toml"
+    recipe.write_text("[optimizer]\nema = 0.9\nschedule = 'cosine'\n")
+    given = ["--set", "optimizer.ema=0.5", "--set", "run.samples=0"]
+    assert train(spots, run, "--config", recipe, *given).exit_code == 0
+    config = load_config(str(run / "config.toml"))
+    assert (config.optimizer.ema, config.optimizer.schedule) == (0.5, "cosine")
+    assert (config.run.samples, config.optimizer.epochs) == (0, 2)
+    resume = ["train", "--resume", "--out", run, "--device", "cpu"]
+    other = hrnet(*resume, "--set", "optimizer.ema=0.9")
+    assert other.exit_code == 2
+    assert "--ema is 0.9, but the run in" in other.stderr
+    longer = hrnet(*resume, "--set", "optimizer.epochs=3", "--set", "augment.color=0.2")
+    assert longer.exit_code == 0, longer.stderr
+    config = load_config(str(run / "config.toml"))
+    assert (config.optimizer.epochs, config.augment.color) == (3, 0.2)
+    assert (config.optimizer.ema, config.run.samples) == (0.5, 0)
 
 
 def test_a_run_is_not_overwritten(spots, tmp_path):

@@ -30,7 +30,7 @@ def draws_of(config: AugmentConfig, count: int = 4000) -> augment.Draws:
     ],
 )
 def test_values_outside_their_range_are_named(field, value, highest):
-    with pytest.raises(ConfigError, match=f"augment {field} is {value}.* from 0 to {highest}$"):
+    with pytest.raises(ConfigError, match=rf"augment\.{field} is {value}.* from 0 to {highest}$"):
         AugmentConfig(**{field: value})
 
 

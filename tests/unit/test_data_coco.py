@@ -1,11 +1,13 @@
 """COCO-style files: what is read, what is derived, what is refused, and the cache."""
 
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from hrnet_cli.data import open_dataset
+from hrnet_cli.data.coco import to_coco_json
 from hrnet_cli.data.coco_annotations import BOX_PER_EXTENT
 from hrnet_cli.errors import ConfigError, ExitCode, InputError, NoSplitError
 from hrnet_cli.oks import AREA_PER_BOX
@@ -73,6 +75,25 @@ def test_arrays_of_a_file(tmp_path):
     assert people.visible_NK.tolist() == [[2, 1, 0], [2, 2, 2]]
     assert people.weights_NK.tolist() == [[1, 1, 0], [1, 1, 1]]
     assert not people.crowd_N.any()
+
+
+def test_labels_written_are_read_back_the_same(tmp_path):
+    unsure = person(id=5, iscrowd=1, image_id=9, area=3.5, keypoint_weights=[0.3, 1, 1])
+    content = document(annotations=[*document()["annotations"], unsure])
+    content["categories"][0]["sigmas"] = [0.03, 0.04, 0.05]
+    people = opened(tmp_path, content)
+    elsewhere = tmp_path / "run"
+    elsewhere.mkdir()
+    path = write(elsewhere, to_coco_json(people), photos=(), name="val.json")
+    again = open_dataset(str(path))
+    assert [again.photo_path(i) for i in (0, 1)] == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    for field in fields(people):
+        before, after = getattr(people, field.name), getattr(again, field.name)
+        if isinstance(before, np.ndarray):
+            np.testing.assert_array_equal(before, after, err_msg=field.name)
+            assert before.dtype == after.dtype
+    assert again.schema == people.schema
+    assert again.schema.oks_sigmas == (0.03, 0.04, 0.05)
 
 
 def test_schema_of_a_file(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hrnet_cli.data.held_out import hold_out, leave_out
 from hrnet_cli.data.people import LabelledPeople, digest, join_people
 from hrnet_cli.errors import ExitCode, InputError
 from hrnet_cli.schema import KeypointSchema
@@ -81,6 +82,15 @@ def test_nobody_can_be_picked():
     assert len(nobody.usable()) == 0
 
 
+def test_picked_photos_keep_all_their_people():
+    picked = make().pick_photos(np.array([False, True]))
+    assert (picked.photos, picked.photo_ids_P.tolist()) == (("sub/b.jpg",), [9])
+    assert picked.sizes_P2.shape == (1, 2)
+    assert (picked.photo_of_N.tolist(), picked.ids_N.tolist()) == ([0, 0], [51, 53])
+    nobody = make().pick_photos(np.zeros(2, bool))
+    assert (len(nobody), nobody.photos) == (0, ())
+
+
 # ---------------------------------------------------------------- people of use
 
 
@@ -121,6 +131,83 @@ def test_people_of_no_use_are_left_out():
     crowd = np.arange(8) == 7
     people = make(8, visible_NK=visible, boxes_N4=boxes, areas_N=areas, crowd_N=crowd)
     assert people.usable().ids_N.tolist() == [50, 52, 55]
+
+
+# ---------------------------------------------------------------- holding photos out
+
+
+def make_photos(names, people_each=2, **arrays):
+    """Return people on photos of these names, those of one photo not next to each other."""
+    count = len(names)
+    return make(
+        people_each * count,
+        photos=tuple(names),
+        photo_ids_P=np.arange(count) + 1,
+        sizes_P2=np.tile([100, 80], (count, 1)),
+        photo_of_N=np.tile(np.arange(count), people_each),
+        **arrays,
+    )
+
+
+NAMES = [f"{number}.jpg" for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("share", "photos", "held"),
+    [(0.1, 20, 2), (0.25, 20, 5), (0.1, 2, 1), (0.999, 2, 1), (0.001, 20, 1), (0.999, 20, 19)],
+)
+def test_a_share_of_the_photos_is_held_out_and_people_stay_together(share, photos, held):
+    people = make_photos(NAMES[:photos])
+    left, out = hold_out(people, share, 0)
+    assert len(out.photos) == held
+    assert sorted([*left.photos, *out.photos]) == sorted(people.photos)
+    assert sorted([*left.ids_N, *out.ids_N]) == people.ids_N.tolist()
+    for part in (left, out):
+        assert len(part) == 2 * len(part.photos)
+        for person, photo in zip(part.ids_N.tolist(), part.photo_of_N.tolist(), strict=True):
+            before = people.photo_of_N[person - people.ids_N[0]]
+            assert part.photos[photo] == people.photos[before]
+
+
+def test_the_photos_held_out_depend_on_their_names_and_the_seed_alone():
+    _, out = hold_out(make_photos(NAMES), 0.25, 7)
+    _, reversed_ = hold_out(make_photos(NAMES[::-1], 1, folder=Path("elsewhere")), 0.25, 7)
+    assert set(reversed_.photos) == set(out.photos)
+    _, more = hold_out(make_photos(NAMES), 0.5, 7)
+    assert set(more.photos) > set(out.photos)
+    _, other = hold_out(make_photos(NAMES), 0.25, 8)
+    assert set(other.photos) != set(out.photos)
+    # Kept from version to version: a run is resumed with the photos it did not learn from.
+    assert out.photos == ("0.jpg", "3.jpg", "6.jpg", "11.jpg", "14.jpg")
+
+
+def test_a_photo_listed_twice_is_held_out_as_one():
+    people = make_photos([*NAMES, *(f"./{name}" for name in NAMES)])
+    left, out = hold_out(people, 0.1, 0)
+    assert len(out.photos) == 4
+    assert not {name.removeprefix("./") for name in out.photos} & set(left.photos)
+
+
+def test_photos_without_people_of_use_are_not_held_out():
+    visible = np.full((20, 2), 2, np.uint8)
+    visible[3:] = 0
+    left, out = hold_out(make_photos(NAMES, 1, visible_NK=visible), 0.5, 0)
+    assert len(left.usable()) + len(out.usable()) == 3
+    assert len(out.photos) == len(out.usable()) == 2
+    visible[1:] = 0
+    with pytest.raises(InputError) as raised:
+        hold_out(make_photos(NAMES, 1, visible_NK=visible), 0.5, 0)
+    assert raised.value.message == (
+        "'dogs' has 1 photos with labelled people, expected 2 or more to hold 50% of them out"
+    )
+    assert "--val" in raised.value.hint
+
+
+def test_photos_of_another_data_set_are_left_out_by_their_file(tmp_path):
+    held = make(folder=tmp_path)
+    same_file = make_photos(["b.jpg", "../a.jpg", "c.jpg"], folder=tmp_path / "sub")
+    assert leave_out(same_file, held).photos == ("c.jpg",)
+    assert same(leave_out(same_file, make(folder=tmp_path / "other")), same_file)
 
 
 # ---------------------------------------------------------------- joining

@@ -181,9 +181,13 @@ def test_unknown_keys_are_refused_with_the_nearest_name(text, key, hint, tmp_pat
 
 
 def test_unknown_keys_of_options_are_refused():
-    message, hint = failure(None, {"optimizer.epoch": 3})
-    assert message == "options: unknown key 'optimizer.epoch'"
-    assert hint == "did you mean 'optimizer.epochs'?"
+    for recipe in (None, "fine-tune"):
+        message, hint = failure(recipe, {"optimizer.epoch": 3})
+        assert message == "options: unknown key 'optimizer.epoch'"
+        assert hint == "did you mean 'optimizer.epochs'?"
+    assert failure(None, {"epochs": 3})[1] == "did you mean 'optimizer.epochs'?"
+    assert failure(None, {"optimiser.ema": 3})[1] == "did you mean 'optimizer.ema'?"
+    assert failure(None, {"qqq": 3})[1].startswith("keys are those of a recipe with their table")
 
 
 @pytest.mark.parametrize(
@@ -262,6 +266,7 @@ RANGES = [
     ("optimizer.milestones", (170, 170), "optimizer.milestones is [170, 170], expected rising"),
     ("optimizer.milestones", (0, 170), "optimizer.milestones is [0, 170], expected rising epochs"),
     ("run.batch_size", -2, "run.batch_size is -2, expected 1 or more, 0 for the official batch"),
+    ("run.seed", 2**63, "run.seed is 9223372036854775808, expected 9223372036854775807 at most"),
     ("run.seed", -1, "run.seed is -1, expected 0 or more"),
     ("run.eval_every", -1, "run.eval_every is -1, expected 0 or more"),
     ("run.patience", -1, "run.patience is -1, expected 0 or more"),
@@ -273,13 +278,17 @@ RANGES = [
     ("run.precision", "fp64", "run.precision is 'fp64', expected one of auto, fp32, bf16, fp16"),
     ("run.metric", "ap", "run.metric is 'ap', expected one of AP, PCK"),
     ("data.train", "", "data.train is empty, expected a data set such as coco or my.toml"),
+    *(
+        ("data.val", share, f"data.val is '{share}', expected a share of the photos between 0% and")
+        for share in ("0%", "100%", "150%", "-5%", "1,5%", "0.0 %")
+    ),
     ("data.workers", -2, "data.workers is -2, expected 0 or more, or -1"),
     ("data.cache", "disk", "data.cache is 'disk', expected one of none, ram, packed"),
     ("data.cache_gb", -1.0, "data.cache_gb is -1.0, expected 0 or more"),
     ("data.cache_gb", math.nan, "data.cache_gb is nan, expected a finite number"),
-    ("augment.scale", 1.5, "augment scale is 1.5, expected a number from 0 to 0.99"),
-    ("augment.flip_prob", math.nan, "augment flip_prob is nan, expected a number from 0 to 1"),
-    ("augment.distribution", "normal", "augment distribution is 'normal', expected one of"),
+    ("augment.scale", 1.5, "augment.scale is 1.5, expected a number from 0 to 0.99"),
+    ("augment.flip_prob", math.nan, "augment.flip_prob is nan, expected a number from 0 to 1"),
+    ("augment.distribution", "normal", "augment.distribution is 'normal', expected one of"),
 ]
 
 
@@ -288,10 +297,21 @@ def test_values_out_of_range_are_refused(key, value, message):
     assert failure(None, {key: value})[0].startswith(f"options: {message}")
 
 
+def test_a_share_of_the_photos_is_told_from_a_data_set():
+    shares = {"10%": 0.1, "12.5 %": 0.125, "0.5%": 0.005, "": None, "10": None, "my%": None}
+    assert {val: DataConfig(val=val).val_share for val in shares} == shares
+    config = load_config(overrides={"data.val": "10%"})
+    assert tomllib.loads(config_to_toml(config))["data"]["val"] == "10%"
+
+
 def test_a_recipe_is_not_blamed_for_what_an_option_said(tmp_path):
     path = write(tmp_path, "[optimizer]\nlearning_rate = 0.1\nepochs = 0\n")
     message, _ = failure(str(path), {"optimizer.epochs": 3, "optimizer.learning_rate": 0.0})
     assert message == "options: optimizer.learning_rate is 0.0, expected more than 0"
+    message, _ = failure(str(path), {"optimizer.epochs": "3"})
+    assert message == "options: 'optimizer.epochs' is '3', expected a whole number"
+    message, _ = failure("fine-tune", {"augment.color": 2})
+    assert message == "options: augment.color is 2.0, expected a number from 0 to 1"
     message, _ = failure(str(path), {"optimizer.learning_rate": 1.0})
     assert message == f"{path}: optimizer.epochs is 0, expected more than 0"
 
@@ -310,7 +330,7 @@ def test_every_number_that_has_a_limit_has_a_test():
 
 def test_a_file_is_named_where_a_value_of_it_is_out_of_range(tmp_path):
     path = write(tmp_path, "[augment]\nscale = 3\n")
-    expected = f"{path}: augment scale is 3.0, expected a number from 0 to 0.99"
+    expected = f"{path}: augment.scale is 3.0, expected a number from 0 to 0.99"
     assert failure(str(path)) == (expected, "")
     path = write(tmp_path, "[run]\nprecision = 'bf61'\n")
     message, hint = failure(str(path))
@@ -330,7 +350,8 @@ text = st.text(max_size=8).filter(lambda t: not any(0xD800 <= ord(c) <= 0xDFFF f
 name = text.filter(bool)
 count = st.integers(0, 10**6)
 data_configs = st.builds(
-    DataConfig, train=name, val=text, folder=text, train_split=text, val_split=text,
+    DataConfig, train=name, val=text.filter(lambda t: "%" not in t), folder=text,
+    train_split=text, val_split=text,
     extra=st.lists(text, max_size=3).map(tuple), cache=st.sampled_from(CACHES), cache_file=text,
     cache_gb=st.floats(0, 1e6), share_photos=st.booleans(),
     workers=st.integers(-1, 99), strict=st.booleans(),

@@ -78,6 +78,7 @@ def test_a_run_is_not_written_over_unasked(folder, file):
 
 def test_overwrite_removes_what_would_mix_with_the_new_run(folder):
     files = [folder.state, folder.metrics, folder.best, folder.last, folder.summary]
+    files += [folder.held_out]
     for file in files:
         file.write_text("old")
     assert open_run(folder.path, resume=False, overwrite=True) == folder

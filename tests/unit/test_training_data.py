@@ -24,6 +24,9 @@ def other(tmp_path):
     return write_spots(tmp_path / "other", photos=2, names=["left_spot", "right_spot"])
 
 
+WITHOUT = "; --val 10% holds photos out for it, --val FILE names others"
+
+
 def opened(**fields):
     notes = []
     data = open_training_data(DataConfig(**fields), notes.append)
@@ -52,7 +55,8 @@ def test_a_json_file_is_learnt_from_and_nothing_is_measured(spots):
     assert data.people.photo_path(0).is_file()
     assert data.val is None
     assert data.mirrors
-    assert notes == ["nothing is measured: a .json file is one split; name another with --val"]
+    assert notes == [f"nothing is measured: a .json file is one split{WITHOUT}"]
+    assert not data.held_out
 
 
 def test_what_was_read_is_told(spots):
@@ -175,7 +179,7 @@ def test_a_data_set_file_without_a_val_split_is_trained_on_without_measuring(spo
     file = write_toml(spots.parent, "train")
     data, notes = opened(train=file)
     assert (len(data.people), data.val) == (3, None)
-    assert notes == [f"nothing is measured: {file} has no 'val', only train"]
+    assert notes == [f"nothing is measured: {file} has no 'val', only train{WITHOUT}"]
 
 
 def test_a_split_that_was_named_as_val_must_be_there(spots):
@@ -229,6 +233,51 @@ def test_coco_without_its_val_split_is_trained_on_without_measuring(spots, tmp_p
     assert data.val is None
     assert len(notes) == 1
     assert "person_keypoints_val2017.json' is missing" in notes[0]
+
+
+# ---------------------------------------------------------------- photos held out
+
+
+def test_a_share_of_the_photos_is_measured_on_and_not_learnt_from(tmp_path):
+    spots = write_spots(tmp_path / "spots", photos=10)
+    notes = []
+    config = DataConfig(train=str(spots), val="20%")
+    data = open_training_data(config, notes.append, seed=3)
+    assert data.held_out
+    assert (len(data.people), len(data.val)) == (8, 2)
+    assert not set(data.people.photos) & set(data.val.photos)
+    assert data.val.photo_path(0).is_file()
+    assert (data.people.name, data.val.name) == ("spots", "20% of spots")
+    assert notes[-1] == (
+        "20% of spots: 2 photos with 2 people are held out to measure on, drawn by seed 3"
+    )
+    again = open_training_data(config, seed=3)
+    assert (again.people.photos, again.val.photos) == (data.people.photos, data.val.photos)
+    assert open_training_data(config, seed=4).val.photos != data.val.photos
+
+
+def test_a_share_is_held_out_where_there_is_a_val_split_too(spots):
+    data, notes = opened(train=write_toml(spots.parent, "train", "val"), val="40%")
+    assert (len(data.people), len(data.val)) == (2, 1)
+    assert (data.val.name, notes) == ("40% of my train", [])
+
+
+def test_photos_held_out_are_left_out_of_further_data_sets(spots, tmp_path):
+    more = write_spots(tmp_path / "more", photos=4, seed=1)
+    notes = []
+    config = DataConfig(train=str(spots), val="40%", extra=(str(more), str(spots)))
+    data = open_training_data(config, notes.append)
+    assert (len(data.people), len(data.val)) == (2 + 4 + 2, 1)
+    held = data.val.photo_path(0).resolve()
+    assert held not in {data.people.photo_path(i) for i in range(len(data.people.photos))}
+    assert notes[-1] == "1 photos of spots are among them and left out of it"
+
+
+def test_one_photo_is_too_few_to_hold_some_out(tmp_path):
+    error = failure(InputError, train=str(write_spots(tmp_path, photos=1)), val="10%")
+    assert error.message == (
+        "'spots' has 1 photos with labelled people, expected 2 or more to hold 10% of them out"
+    )
 
 
 # ---------------------------------------------------------------- the whole run

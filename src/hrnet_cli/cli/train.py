@@ -32,6 +32,7 @@ from hrnet_cli.cli.train_options import (
     ResumeOption,
     ScheduleOption,
     SeedOption,
+    SetOption,
     SharePhotosOption,
     SigmaOption,
     StrictOption,
@@ -57,6 +58,7 @@ def train(
     val: ValOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
+    set_: SetOption = None,
     width: WidthOption = None,
     input_: InputSizeOption = None,
     from_: Annotated[
@@ -140,6 +142,7 @@ def train(
                 "run.patience": patience,
                 "run.hours": hours,
             },
+            settings=tuple(set_ or ()),
             out=out,
             device=device,
             devices=devices,

@@ -1,6 +1,6 @@
 """The options that ``hrnet train`` and ``hrnet fine-tune`` share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,10 @@ DatasetOption = Annotated[
 ValOption = Annotated[
     str | None,
     typer.Option(
-        "--val", help="Data set to measure on.", show_default="the val split of --dataset"
+        "--val",
+        help="Data set to measure on, or a share of the photos of --dataset to hold out for it,"
+        " such as 10%.",
+        show_default="the val split of --dataset",
     ),
 ]
 DataOption = Annotated[
@@ -201,6 +204,14 @@ TensorboardOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print a summary of the run as JSON on stdout.")
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any key of a recipe, as in augment.color=0.2; can be given several times.",
+        metavar="KEY=VALUE",
+    ),
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Stop at the first photo that cannot be read.")
 ]
@@ -213,6 +224,7 @@ class TrainOptions:
     Attributes:
         recipe: Name or file, None for none.
         overrides: Values by dotted key of the configuration; None where nothing was said.
+        settings: What ``--set`` was given, each ``KEY=VALUE``; `with_settings` moves it there.
         out: Folder of the run.
         device: Where to compute.
         devices: Processes to start.
@@ -226,6 +238,7 @@ class TrainOptions:
 
     recipe: str | None
     overrides: dict[str, Any]
+    settings: tuple[str, ...]
     out: Path | None
     device: str
     devices: int | None
@@ -235,6 +248,39 @@ class TrainOptions:
     tensorboard: bool
     json: bool
     quiet: bool
+
+
+def with_settings(options: TrainOptions) -> TrainOptions:
+    """Return options with what ``--set`` says among the values; of two for a key the last counts.
+
+    Raises:
+        UsageError: One is no ``KEY=VALUE``, or its key is given by an option of its own too.
+    """
+    added: dict[str, Any] = {}
+    for setting in options.settings:
+        key, equals, text = (part.strip() for part in setting.partition("="))
+        if not key or not equals:
+            raise UsageError(
+                f"--set is '{setting}', expected KEY=VALUE such as optimizer.weight_decay=0.01"
+            )
+        if options.overrides.get(key) is not None:
+            raise UsageError(
+                f"--set {key} and the option for it contradict each other", hint="leave one out"
+            )
+        added[key] = _toml_value(text)
+    return replace(options, overrides={**options.overrides, **added}, settings=())
+
+
+def _toml_value(text: str) -> Any:  # noqa: ANN401 - any TOML
+    """Return the value of a text as TOML; what is none stands for itself."""
+    import tomllib
+
+    try:
+        fields = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    # More fields: the text has lines.
+    return fields["value"] if len(fields) == 1 else text
 
 
 def chosen_batch(batch_size: int | None, *, auto: bool) -> int | None:

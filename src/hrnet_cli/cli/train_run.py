@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrnet_cli.cli.console import out, say, say_error, say_warning
-from hrnet_cli.cli.train_options import TrainOptions
+from hrnet_cli.cli.train_options import TrainOptions, with_settings
 from hrnet_cli.errors import ConfigError, ExitCode, HrnetError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def run(options: TrainOptions) -> None:
     """
     if options.resume and options.overwrite:
         raise UsageError("--resume and --overwrite contradict each other", hint="leave one out")
+    options = with_settings(options)
     if options.resume:
         options = _of_the_folder(options)
     config = _configuration(options)
@@ -101,7 +102,10 @@ def _refuse_another_network(
     begun: "TrainConfig", config: "TrainConfig", folder: Path | None
 ) -> None:
     """Raise UsageError where options change what a run that goes on learns."""
-    for key, option in _KEPT.items():
+    shares = (begun.data.val_share, config.data.val_share)
+    # Other photos held out would be some that the run has learnt from.
+    kept = _KEPT if shares == (None, None) else {**_KEPT, "data.val": "--val", "run.seed": "--seed"}
+    for key, option in kept.items():
         section, name = key.split(".")
         before, now = (getattr(getattr(one, section), name) for one in (begun, config))
         if before != now:
@@ -113,7 +117,9 @@ def _refuse_another_network(
 
 
 def _shown(value: object) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple | list) else f"{value}"
+    if isinstance(value, tuple | list):
+        return "x".join(map(str, value))
+    return f"{value}" or "none"
 
 
 def _default_folder(config: "TrainConfig") -> Path:
@@ -135,7 +141,7 @@ def _train(options: TrainOptions, config: "TrainConfig", path: Path) -> "TrainRe
 
     leads = os.environ.get("RANK", "0") == "0"
     with open_display(options, leads=leads) as display:
-        data = open_training_data(config.data, display.note)
+        data = open_training_data(config.data, display.note, seed=config.run.seed)
         folder = open_run(
             path, resume=options.resume, overwrite=options.overwrite, exist_ok=not leads
         )

@@ -102,7 +102,7 @@ class AugmentConfig:
         """Check the ranges."""
         if self.distribution not in DISTRIBUTIONS:
             raise ConfigError(
-                f"augment distribution is '{self.distribution}',"
+                f"augment.distribution is '{self.distribution}',"
                 f" expected one of {', '.join(DISTRIBUTIONS)}"
             )
         limits = {"scale": 0.99, "rotation_deg": 180.0, "shift": 1.0, "half_body_min": 10_000}
@@ -111,10 +111,10 @@ class AugmentConfig:
             highest = limits.get(field.name, 1.0)
             if field.name != "distribution" and not 0 <= value <= highest:
                 raise ConfigError(
-                    f"augment {field.name} is {value}, expected a number from 0 to {highest:g}"
+                    f"augment.{field.name} is {value}, expected a number from 0 to {highest:g}"
                 )
         if self.low_res == 0:
-            raise ConfigError("augment low_res is 0, expected a number above 0, up to 1")
+            raise ConfigError("augment.low_res is 0, expected a number above 0, up to 1")
 
     @classmethod
     def none(cls) -> "AugmentConfig":

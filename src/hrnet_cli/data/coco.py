@@ -16,6 +16,7 @@ from hrnet_cli.data import labels
 from hrnet_cli.data.coco_annotations import LARGEST_ID, AnnotationTable
 from hrnet_cli.data.coco_categories import choose_schema
 from hrnet_cli.data.coco_json import Document, Image, column, id_column, load_document, without_gc
+from hrnet_cli.data.coco_results import CATEGORY_ID
 from hrnet_cli.data.labels import Labels
 from hrnet_cli.data.people import Ints, LabelledPeople
 from hrnet_cli.errors import InputError
@@ -55,6 +56,43 @@ def read_coco(
         if cache:
             labels.store(kept, found)
     return found
+
+
+def to_coco_json(people: LabelledPeople) -> str:
+    """Return labels as a COCO-style file, from which `read_coco` reads the same.
+
+    Photos are named by their whole path, so that they are found wherever the file lies.
+    """
+    schema = people.schema
+    photos = zip(people.photo_ids_P.tolist(), people.sizes_P2.tolist(), strict=True)
+    images = [
+        {"id": i, "file_name": str(people.photo_path(n).resolve()), "width": w, "height": h}
+        for n, (i, (w, h)) in enumerate(photos)
+    ]
+    flat_NL = np.concatenate([people.keypoints_NK2, people.visible_NK[..., None]], axis=2)
+    columns = {
+        "id": people.ids_N,
+        "image_id": people.photo_ids_P[people.photo_of_N],
+        "bbox": people.boxes_N4,
+        "area": people.areas_N,
+        "iscrowd": people.crowd_N.astype(int),
+        "keypoints": flat_NL.reshape(len(people), 3 * len(schema)),
+        "num_keypoints": (people.visible_NK > 0).sum(axis=1),
+        "keypoint_weights": people.weights_NK,
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    category = {
+        "id": CATEGORY_ID,
+        # Reading adds the number.
+        "name": schema.name.removesuffix(str(len(schema))),
+        "keypoints": schema.keypoints,
+        "skeleton": [[schema.index[end] + 1 for end in limb] for limb in schema.skeleton],
+        "sigmas": schema.oks_sigmas,
+    }
+    annotations = [
+        {**dict(zip(columns, row, strict=True)), "category_id": CATEGORY_ID} for row in rows
+    ]
+    return json.dumps({"images": images, "annotations": annotations, "categories": [category]})
 
 
 def _parse(

@@ -8,6 +8,7 @@ Shape letters: P photos, N people, K keypoints.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,18 @@ class LabelledPeople:
         """Return the people that a boolean mask or indices pick; all photos stay."""
         per_person = {f.name: getattr(self, f.name)[which] for f in fields(self) if "_N" in f.name}
         return replace(self, **per_person)
+
+    def pick_photos(self, which_P: "npt.NDArray[np.bool_]") -> "LabelledPeople":
+        """Return the photos that a boolean mask picks, with all their people."""
+        people = self.pick(which_P[self.photo_of_N])
+        index_P = np.cumsum(which_P) - 1
+        return replace(
+            people,
+            photos=tuple(compress(self.photos, which_P)),
+            photo_ids_P=self.photo_ids_P[which_P],
+            sizes_P2=self.sizes_P2[which_P],
+            photo_of_N=index_P[people.photo_of_N],
+        )
 
     def usable(self) -> "LabelledPeople":
         """Return the people to train and test on, with their boxes cleaned as in the official code.
