@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fakes import SpotNetwork, photo_with_spots
-from hrnet_cli import checkpoint, coco_metrics, evaluation, runtimes, weights
+from hrnet_cli import checkpoint, coco_metrics, evaluation, person_metrics, runtimes, weights
 from hrnet_cli.cli import app, console, eval_numbers, eval_options
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.data import fetching
@@ -179,11 +179,19 @@ def test_json_is_the_only_thing_on_stdout(hrnet):
         "resamples": 200,
         "seed": 0,
         "pck_threshold": 0.2,
+        "norm": "box",
     }
     column = data["columns"][0]
     assert (column["boxes"], column["source"], column["AP"]) == ("gt", "labels", 1.0)
     assert column["AP_interval"] == [1.0, 1.0]
     assert column["APL"] is None
+    assert column["PCK"] == 1.0
+    nose = column["keypoints"][0]
+    assert (nose["name"], nose["labels"], nose["pck"]) == ("nose", 3, 1.0)
+    # The ideal network is exact to a small part of a heatmap pixel; boxes are 80 pixels high.
+    for numbers in (nose, {"mean_px": column["EPE_px"], "nme": column["NME"]}):
+        assert 0 < numbers["mean_px"] < 0.3
+        assert numbers["nme"] == pytest.approx(numbers["mean_px"] / 80)
     assert column["published_AP"] is None
     assert column["published"] is None
     assert data["subset"] is None
@@ -206,6 +214,43 @@ def test_settings_reach_the_evaluation(hrnet):
     assert not told["flip_test"]
     assert (told["nms"], told["oks_threshold"], told["keypoint_threshold"]) == ("soft", 0.5, 0.3)
     assert (told["resamples"], told["seed"]) == (0, 5)
+
+
+def test_pixels_and_norms_are_printed_and_on_the_page(hrnet):
+    path = write_labels(Path("mpii.json"), Path("photos"), "mpii16")
+    document = json.loads(path.read_text())
+    names = load_schema("mpii16").keypoints
+    for annotation in document["annotations"]:
+        flat = np.reshape(annotation["keypoints"], (16, 3))
+        flat[names.index("upper_neck"), 1] += 20  # 20 pixels from where the network sees all.
+        annotation["keypoints"] = flat.ravel().tolist()
+    path.write_text(json.dumps(document))
+    given = ["--dataset", path, "--data", "photos", "--norm", "head", "--pck", 0.1]
+    result = hrnet(*given, "--per-keypoint", schema="mpii16")
+    rows = table(result)
+    assert float(rows["EPE_median_px"][0]) < 0.3
+    assert rows["PCK"] == ["0.938"]  # 15 of 16
+    count, *pixels, nme, pck, _oks = rows["upper_neck"]
+    assert (count, pck) == ("3", "0.000")
+    np.testing.assert_allclose(np.array(pixels, float), 20, atol=0.3)
+    assert float(nme) == pytest.approx(1, abs=0.015)
+    assert rows["all"][0] == "48"
+    told = "keypoints closer than 0.1 of head_top to upper_neck, mean over keypoints"
+    assert f"PCK: {told}" in result.stderr
+    page = Path("hrnet-out/eval/report.html").read_text()
+    assert told in page
+    assert f"<td>{nme}</td><td>0.000</td>" in page
+    data = data_of(hrnet(*given, "--json", "--overwrite", schema="mpii16"))
+    assert (data["settings"]["norm"], data["settings"]["pck_threshold"]) == ("head", 0.1)
+
+
+def test_a_norm_the_keypoints_do_not_have_is_refused_before_the_model_opens(hrnet):
+    write_coco()
+    result = hrnet("--boxes", "gt", "--norm", "left_eye,rigth_eye", code=2)
+    assert "schema 'coco17' has no keypoint 'rigth_eye', expected one of nose" in result.stderr
+    assert "hint: did you mean 'right_eye'?" in result.stderr
+    assert "model tiny" not in result.stderr
+    assert not Path("hrnet-out").exists()
 
 
 def test_sources_of_boxes_stand_side_by_side(hrnet):
@@ -318,6 +363,11 @@ def test_existing_output_stays_unless_asked(hrnet):
         (["--model", "hrnet-w23"], 4, "no weights are called 'hrnet-w23'", "hrnet-w32"),
         (["--detector", "yolo99"], 4, "no weights are called 'yolo99'", "yolo"),
         (["--detector", "hrnet-w32"], 4, "is a pose model, expected a detector", "whole-image"),
+        (["--norm", "bos"], 2, "--norm is 'bos', expected box, torso, head or two keypoints as"
+         " NAME,NAME", "did you mean 'box'?"),
+        (["--norm", "nose,"], 2, "--norm is 'nose,', expected", "such as left_eye,right_eye"),
+        (["--pck", "0"], 2, "--pck is 0, expected a number above 0", "such as 0.1"),
+        (["--pck", "nan"], 2, "--pck is nan, expected a number above 0", ""),
         (["--resamples", "-1"], 2, "resamples", ""),
         (["--photos", "0"], 2, "photos", ""),
     ],
@@ -454,7 +504,7 @@ def test_hands_are_counted_as_hands_are(hrnet):
     assert float(rows["EPE_px"][0]) < 0.3
     assert float(rows["AUC"][0]) > 0.9
     assert "PCK_torso" not in rows
-    assert "EPE_px: mean distance in pixels" in result.stderr
+    assert "EPE_px: mean distance in pixels of the photo" in result.stderr
 
 
 def test_mpii_counts_heads_where_the_labels_have_them(hrnet):
@@ -540,6 +590,8 @@ def test_photos_with_nobody_labelled_are_no_error(hrnet):
 def test_words_of_the_options_are_those_of_the_library():
     assert eval_options.EVALUATORS == coco_metrics.EVALUATORS
     assert eval_options.NMS == evaluation.NMS
+    ends = [person_metrics.norm_ends(load_schema("mpii16"), norm) for norm in eval_options.NORMS]
+    assert ends == [None, ("left_shoulder", "right_hip"), ("head_top", "upper_neck")]
     assert set(eval_options.PEOPLE) == set(LAYOUTS)
     for entry in weights.load_weights_list().values():
         if entry.published_ap is not None and "val2017, detector boxes (human" in entry.metric:

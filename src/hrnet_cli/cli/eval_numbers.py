@@ -1,4 +1,4 @@
-"""What `hrnet eval` counts beside COCO's numbers, where the keypoints and labels allow it."""
+"""What `hrnet eval` counts beside COCO's numbers: pixels, and what keypoints and labels allow."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,19 +8,20 @@ if TYPE_CHECKING:
     from hrnet_cli.config import WeightsEntry
     from hrnet_cli.data.people import Array, LabelledPeople
     from hrnet_cli.eval_report import PublishedNumber
-    from hrnet_cli.evaluation import EvalColumn
+    from hrnet_cli.evaluation import EvalColumn, EvalSettings
+    from hrnet_cli.schema import KeypointSchema
 
-# Number -> what it counts.
+# Number of some keypoints or labels -> what it counts.
 FURTHER = {
     "PCK_torso": "keypoints closer than 0.2 of left shoulder to right hip, mean over keypoints",
     "PCK_box": "keypoints closer than 0.2 of the longer side of the labelled box",
     "AUC": "area under the PCK curve up to 30 pixels",
-    "EPE_px": "mean distance in pixels",
     "PCKh50": "keypoints closer than 0.5 of the head (MPII), mean over labels",
     "PCKh10": "the same at 0.1, which the benchmark takes at 0.11",
 }
+# Of all keypoints.
+ERRORS = ("PCK", "NME", "EPE_px", "EPE_median_px", "EPE_p95_px")
 MPII_THRESHOLDS = {"PCKh50": 0.5, "PCKh10": 0.11}
-TORSO = ("left_shoulder", "right_hip")
 HAND = "hand21"
 MPII = "mpii16"
 CROWDPOSE = "crowdpose14"
@@ -72,7 +73,7 @@ def read_extras(
 def further_numbers(
     people: "LabelledPeople", column: "EvalColumn", extras: LabelExtras
 ) -> dict[str, float | None]:
-    """Return what the benchmarks of these keypoints count, by the names of `FURTHER`.
+    """Return what is counted by the names of `ERRORS`, and of `FURTHER` where keypoints allow it.
 
     None where there is nobody to count.
     """
@@ -80,14 +81,22 @@ def further_numbers(
 
     from hrnet_cli import person_metrics
 
-    numbers: dict[str, float | None] = {}
-    if all(name in people.schema.index for name in TORSO):
-        values_K = person_metrics.span_pck(people, column.people, TORSO)
+    def mean(values_K: "Array") -> float | None:
         there_K = ~np.isnan(values_K)
-        numbers["PCK_torso"] = float(values_K[there_K].mean()) if there_K.any() else None
+        return float(values_K[there_K].mean()) if there_K.any() else None
+
+    errors = column.errors
+    found = (errors.nme, errors.mean_px, errors.median_px, errors.p95_px)
+    numbers: dict[str, float | None] = {"PCK": mean(column.keypoint_pck_K)}
+    numbers |= {
+        name: None if np.isnan(value) else value
+        for name, value in zip(ERRORS[1:], found, strict=True)
+    }
+    if all(name in people.schema.index for name in person_metrics.TORSO):
+        numbers["PCK_torso"] = mean(person_metrics.span_pck(people, column.people))
     if people.schema.name == HAND:
         hand = person_metrics.hand_numbers(people, column.people)
-        numbers |= {"PCK_box": hand["PCK"], "AUC": hand["AUC"], "EPE_px": hand["EPE"]}
+        numbers |= {"PCK_box": hand["PCK"], "AUC": hand["AUC"]}
     if extras.head_boxes_N4 is not None:
         for name, threshold in MPII_THRESHOLDS.items():
             pckh_K = person_metrics.mpii_pckh(
@@ -95,6 +104,20 @@ def further_numbers(
             )
             numbers[name] = _mean_over_labels(people, column, pckh_K)
     return numbers
+
+
+def number_words(schema: "KeypointSchema", settings: "EvalSettings") -> dict[str, str]:
+    """Return what the numbers beside COCO's count, by name."""
+    from hrnet_cli.person_metrics import norm_words
+
+    return {
+        "PCK": f"keypoints closer than {settings.pck_threshold:g} of"
+        f" {norm_words(schema, settings.norm)}, mean over keypoints",
+        "NME": f"mean distance as a part of {norm_words(schema, settings.norm)}",
+        "EPE_px": "mean distance in pixels of the photo between keypoint and label, of people with"
+        " a pose; beside it median and 95th percentile",
+        **FURTHER,
+    }
 
 
 def published_number(
