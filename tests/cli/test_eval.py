@@ -20,7 +20,7 @@ from hrnet_cli.data.opening import LAYOUTS
 from hrnet_cli.errors import ExitCode
 from hrnet_cli.images import write_image
 from hrnet_cli.models.hrnet import HRNet
-from hrnet_cli.schema import load_schema
+from hrnet_cli.schema import WHOLE_BODY_PARTS, load_schema
 
 RUNNER = CliRunner()
 # Where the one spot of each photo is, and so every keypoint of its person.
@@ -34,7 +34,7 @@ VAL = "annotations/person_keypoints_val2017.json"
 def models(tmp_path_factory) -> dict[str, Path]:
     """A model file for each schema; what they find is decided by `_spots`."""
     folder, paths = tmp_path_factory.mktemp("models"), {}
-    for name in ("coco17", "hand21", "mpii16", "crowdpose14"):
+    for name in ("coco17", "hand21", "mpii16", "crowdpose14", "wholebody133"):
         spec = ModelSpec(f"tiny-{name}", 4, (128, 96), "udp", load_schema(name))
         network = HRNet(spec.width, len(spec.schema))
         paths[name] = folder / f"tiny-{name}.safetensors"
@@ -359,7 +359,7 @@ def test_existing_output_stays_unless_asked(hrnet):
          "--download fetches val2017 of coco only, not 'train2017' of 'coco'", "bring the data"),
         (["--download", "--dataset", "my.json"], 2,
          "--download fetches val2017 of coco only, not 'val' of 'my.json'", "bring the data"),
-        (["--dataset", "cocoo"], 3, "data set 'cocoo' is not known; expected coco, crowdpose", ""),
+        (["--dataset", "cocoo"], 3, "data set 'cocoo' is not known; expected coco,", ""),
         (["--model", "hrnet-w23"], 4, "no weights are called 'hrnet-w23'", "hrnet-w32"),
         (["--detector", "yolo99"], 4, "no weights are called 'yolo99'", "yolo"),
         (["--detector", "hrnet-w32"], 4, "is a pose model, expected a detector", "whole-image"),
@@ -552,6 +552,29 @@ def test_crowdpose_is_counted_by_crowding_and_with_the_area_of_the_box(hrnet):
     column = data["columns"][0]
     assert not data["settings"]["label_areas"]
     assert (column["APmedium"], column["APeasy"], column["APhard"]) == (1.0, None, None)
+
+
+def test_whole_bodies_are_counted_by_part(hrnet):
+    root = Path("data/coco")
+    path = write_labels(root / "annotations/coco_wholebody_val_v1.0.json", root / "val2017")
+    document = json.loads(path.read_text())
+    for annotation, (x, y) in zip(document["annotations"], SPOTS, strict=True):
+        # The network sees feet and face where they are, and the right hand elsewhere.
+        places = {"foot": (x, y), "face": (x, y), "lefthand": (0, 0), "righthand": (x + 90, y)}
+        for part, place in places.items():
+            start, end = WHOLE_BODY_PARTS[part]
+            annotation[f"{part}_kpts"] = [*place, 2] * (end - start)
+            annotation[f"{part}_valid"] = part != "lefthand"
+    path.write_text(json.dumps(document))
+    result = hrnet("--dataset", "coco-wholebody", "--boxes", "gt", schema="wholebody133")
+    rows = table(result)
+    parts = {name: rows[f"AP_{name}"] for name in WHOLE_BODY_PARTS}
+    assert parts == {
+        "body": ["1.000"], "foot": ["1.000"], "face": ["1.000"], "lefthand": ["-"],
+        "righthand": ["0.000"],
+    }  # fmt: skip
+    assert 0 < float(rows["AP"][0]) < 1
+    assert "AP_body: AP of the body's 17 keypoints alone, AP_foot and so on" in result.stderr
 
 
 def test_download_of_what_is_there_goes_on_without_the_network(hrnet, monkeypatch):

@@ -785,6 +785,26 @@ def test_norms_of_schemas():
     assert raised.value.hint == "did you mean 'neck'? name two of its keypoints"
 
 
+def test_parts_are_counted_alone():
+    # Three keypoints as two parts; the second person has no label in the second part.
+    people = make_people([0, 1], np.full((2, 3, 2), 100.0), visible=[[2, 2, 2], [2, 2, 0]])
+    poses = np.full((2, 3, 2), 100.0)
+    poses[0, 2] += 100  # beside the only label of the second part
+    found = make_predictions(people, [0, 1], poses)
+    column = score(people, found, NO_INTERVAL)
+    first, second = (
+        coco_metrics.part_numbers(people, found.photos_P, column.results, span)
+        for span in ((0, 2), (2, 3))
+    )
+    assert (first["AP"], first["AR"]) == (1, 1)
+    assert (second["AP"], second["AR"]) == (0, 0)
+    right = replace(column.results, keypoints_MK2=np.full((2, 3, 2), 100, np.float32))
+    # The pose of the second person is no false alarm in a part that is not labelled there.
+    assert coco_metrics.part_numbers(people, found.photos_P, right, (2, 3))["AP"] == pytest.approx(
+        1
+    )
+
+
 def test_hand_numbers():
     people = make_people([0, 1], np.full((2, 3, 2), 100.0))
     poses = np.full((1, 3, 2), 100.0)

@@ -16,6 +16,8 @@ FURTHER = {
     "PCK_torso": "keypoints closer than 0.2 of left shoulder to right hip, mean over keypoints",
     "PCK_box": "keypoints closer than 0.2 of the longer side of the labelled box",
     "AUC": "area under the PCK curve up to 30 pixels",
+    "AP_body": "AP of the body's 17 keypoints alone, AP_foot and so on of those of the other parts"
+    " (COCO-WholeBody); AP is that of all 133",
     "PCKh50": "keypoints closer than 0.5 of the head (MPII), mean over labels",
     "PCKh10": "the same at 0.1, which the benchmark takes at 0.11",
 }
@@ -71,7 +73,10 @@ def read_extras(
 
 
 def further_numbers(
-    people: "LabelledPeople", column: "EvalColumn", extras: LabelExtras
+    people: "LabelledPeople",
+    column: "EvalColumn",
+    extras: LabelExtras,
+    evaluator: str = "pycocotools",
 ) -> dict[str, float | None]:
     """Return what is counted by the names of `ERRORS`, and of `FURTHER` where keypoints allow it.
 
@@ -80,6 +85,8 @@ def further_numbers(
     import numpy as np
 
     from hrnet_cli import person_metrics
+    from hrnet_cli.coco_metrics import part_numbers
+    from hrnet_cli.schema import WHOLE_BODY, WHOLE_BODY_PARTS
 
     def mean(values_K: "Array") -> float | None:
         there_K = ~np.isnan(values_K)
@@ -97,6 +104,11 @@ def further_numbers(
     if people.schema.name == HAND:
         hand = person_metrics.hand_numbers(people, column.people)
         numbers |= {"PCK_box": hand["PCK"], "AUC": hand["AUC"]}
+    if people.schema.name == WHOLE_BODY:
+        photos_P = column.predictions.photos_P
+        for part, span in WHOLE_BODY_PARTS.items():
+            found_part = part_numbers(people, photos_P, column.results, span, evaluator)
+            numbers[f"AP_{part}"] = found_part["AP"]
     if extras.head_boxes_N4 is not None:
         for name, threshold in MPII_THRESHOLDS.items():
             pckh_K = person_metrics.mpii_pckh(
@@ -157,10 +169,7 @@ def _annotation_file(dataset: str, split: str, data: Path | None) -> Path | None
     if layout is None:
         return None
     root = data or Path(layout.folder)
-    names = (
-        pattern.format(split=layout.splits.get(split, split)) for pattern in layout.annotations
-    )
-    return next((root / name for name in names if (root / name).is_file()), None)
+    return next((path for path in layout.annotation_files(root, split) if path.is_file()), None)
 
 
 def _mean_over_labels(

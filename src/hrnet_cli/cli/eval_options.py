@@ -14,7 +14,7 @@ from hrnet_cli.errors import InputError, UsageError
 GT = "gt"
 DETECTOR = "detector"
 # Data sets of people in COCO's own layout, for which a person detector makes sense unasked.
-PEOPLE = ("coco", "crowdpose")
+PEOPLE = ("coco", "coco-wholebody", "crowdpose")
 EVALUATORS = ("pycocotools", "faster")
 NMS = ("hard", "soft", "none")
 NORMS = ("box", "torso", "head")

@@ -298,7 +298,7 @@ def _measure(
         published_ap=model.entry.published_ap if published and model.entry else None,
         crowd_index_P=extras.crowd_index_P,
     )
-    further = further_numbers(people, column, extras)
+    further = further_numbers(people, column, extras, options.evaluator)
     missing = {name: "nobody to count" for name, value in further.items() if value is None}
     return replace(column, stats=column.stats | further, missing=column.missing | missing)
 

@@ -10,7 +10,7 @@ from hrnet_cli.data.labels import Labels
 from hrnet_cli.data.photo_folders import find_photo_folder
 from hrnet_cli.data.yolo_pose import read_yolo_pose
 from hrnet_cli.errors import ConfigError, InputError, NoSplitError
-from hrnet_cli.schema import load_schema
+from hrnet_cli.schema import WHOLE_BODY, load_schema
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Layout:
 
     Attributes:
         folder: Default folder.
-        annotations: Patterns of the annotation file below it, tried in order.
+        annotations: Patterns of the annotation file below it, tried in order; ``{short}`` is the
+            split without the year.
         splits: What it calls ``train`` and ``val``.
         schema: Built-in schema of its keypoints.
         hint: What to do when it is not there.
@@ -42,6 +43,12 @@ class Layout:
     schema: str
     hint: str
 
+    def annotation_files(self, root: Path, split: str) -> list[Path]:
+        """Return where the annotation file of a split may be, in the order to try."""
+        name = self.splits.get(split, split)
+        short = name.removesuffix("2017")
+        return [root / pattern.format(split=name, short=short) for pattern in self.annotations]
+
 
 LAYOUTS = {
     "coco": Layout(
@@ -51,6 +58,17 @@ LAYOUTS = {
         "coco17",
         "link the folder with annotations/, train2017/ and val2017/ there (ln -s /path/to/coco"
         " data/coco), give it with --data DIR, or fetch val2017 with `hrnet eval --download`",
+    ),
+    "coco-wholebody": Layout(
+        "data/coco",
+        (
+            "annotations/coco_wholebody_{short}_v1.0.json",
+            "coco_wholebody_{short}_v1.0.json",
+        ),
+        {"train": "train2017", "val": "val2017"},
+        WHOLE_BODY,
+        "put the annotation files of COCO-WholeBody into annotations/ of COCO's folder, linked"
+        " there or given with --data DIR",
     ),
     "crowdpose": Layout(
         "data/crowdpose",
@@ -104,7 +122,7 @@ def _open_known(wanted: Wanted) -> Labels:
     layout = LAYOUTS[wanted.name]
     root = wanted.folder or Path(layout.folder)
     split = layout.splits.get(wanted.split, wanted.split)
-    files = [root / pattern.format(split=split) for pattern in layout.annotations]
+    files = layout.annotation_files(root, split)
     path = next((file for file in files if file.is_file()), None)
     if path is None:
         raise NoSplitError(
