@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from scipy.io import savemat
 from typer.testing import CliRunner
 
 from fakes import SpotNetwork, photo_with_spots
@@ -527,6 +528,35 @@ def test_mpii_counts_heads_where_the_labels_have_them(hrnet):
     assert "no head boxes can be read from 'mpii.json'" in result.stderr
 
 
+def test_mpii_in_the_form_of_the_official_code(hrnet):
+    root = Path("data/mpii")
+    write_labels(Path("unused.json"), root / "images", "mpii16")
+    records = [
+        {
+            "image": f"{number:012}.png",
+            "center": [x + 1, y + 1 - 15 * 0.4],
+            "scale": 0.4,
+            "joints": [[x + 1, y + 1]] * 16,
+            "joints_vis": [1] * 16,
+        }
+        for number, (x, y) in enumerate(SPOTS, start=1)
+    ]
+    (root / "annot").mkdir()
+    (root / "annot/valid.json").write_text(json.dumps(records))
+    result = hrnet("--dataset", "mpii", schema="mpii16")
+    rows = table(result)
+    assert rows["labelled people"] == ["3"]
+    assert float(rows["EPE_px"][0]) < 0.3
+    assert rows["PCKh50"] == ["-"]
+    why = "the head boxes of 'data/mpii/annot/gt_valid.mat' are not there; --norm head"
+    assert f"gt: PCKh50: {why}" in result.stderr
+    heads = np.zeros((2, 2, 3))
+    heads[1] += 30
+    savemat(root / "annot/gt_valid.mat", {"headboxes_src": heads})
+    rows = table(hrnet("--dataset", "mpii", "--overwrite", schema="mpii16"))
+    assert rows["PCKh50"] == ["1.000"]
+
+
 def test_the_mean_of_mpii_leaves_out_pelvis_and_thorax(hrnet):
     more = {"annotation": {"head_box": [10, 10, 40, 50]}}
     path = write_labels(Path("mpii.json"), Path("photos"), "mpii16", **more)
@@ -615,7 +645,7 @@ def test_words_of_the_options_are_those_of_the_library():
     assert eval_options.NMS == evaluation.NMS
     ends = [person_metrics.norm_ends(load_schema("mpii16"), norm) for norm in eval_options.NORMS]
     assert ends == [None, ("left_shoulder", "right_hip"), ("head_top", "upper_neck")]
-    assert set(eval_options.PEOPLE) == set(LAYOUTS)
+    assert {*eval_options.PEOPLE, "mpii"} == set(LAYOUTS)
     for entry in weights.load_weights_list().values():
         if entry.published_ap is not None and "val2017, detector boxes (human" in entry.metric:
             assert entry.metric.startswith(eval_numbers.OFFICIAL_METRIC)

@@ -32,7 +32,7 @@ def check_data(
         str,
         typer.Argument(
             metavar="DATASET",
-            help="coco, coco-wholebody, crowdpose, a COCO-style .json, a data set .toml, or a"
+            help="coco, coco-wholebody, crowdpose, mpii, a COCO-style .json, a data set .toml, or a"
             " YOLO-pose data.yaml or its folder.",
         ),
     ],

@@ -37,8 +37,8 @@ def eval_(
         str,
         typer.Option(
             "--dataset",
-            help="What to measure on: coco, coco-wholebody, crowdpose, a COCO-style .json, a data"
-            " set .toml, or a YOLO-pose data.yaml.",
+            help="What to measure on: coco, coco-wholebody, crowdpose, mpii, a COCO-style .json, a"
+            " data set .toml, or a YOLO-pose data.yaml.",
         ),
     ] = "coco",
     data: Annotated[

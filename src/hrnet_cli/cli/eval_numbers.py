@@ -1,6 +1,6 @@
 """What `hrnet eval` counts beside COCO's numbers: pixels, and what keypoints and labels allow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,10 +44,12 @@ class LabelExtras:
     Attributes:
         crowd_index_P: CrowdPose's crowd index of each photo, or None.
         head_boxes_N4: MPII's head box (x1, y1, x2, y2) of each person, or None.
+        missing: Why, for each number that cannot be counted without such additions.
     """
 
     crowd_index_P: "Array | None" = None
     head_boxes_N4: "Array | None" = None
+    missing: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def read_extras(
@@ -66,10 +68,20 @@ def read_extras(
 
         return LabelExtras(crowd_index_P=read_crowd_index(path, people))
     if people.schema.name == MPII:
-        from hrnet_cli.data.head_boxes import read_head_boxes
-
-        return LabelExtras(head_boxes_N4=read_head_boxes(path, people))
+        return _read_head_boxes(path, people)
     return LabelExtras()
+
+
+def _read_head_boxes(path: Path, people: "LabelledPeople") -> LabelExtras:
+    from hrnet_cli.data import head_boxes, mpii
+
+    if not mpii.is_mpii(path):
+        return LabelExtras(head_boxes_N4=head_boxes.read_head_boxes(path, people))
+    matlab = path.with_name(f"gt_{path.stem}.mat")
+    if matlab.is_file():
+        return LabelExtras(head_boxes_N4=mpii.read_head_boxes(matlab, people))
+    why = f"the head boxes of '{matlab}' are not there; --norm head takes the head segment"
+    return LabelExtras(missing=dict.fromkeys(MPII_THRESHOLDS, why))
 
 
 def further_numbers(
@@ -115,7 +127,7 @@ def further_numbers(
                 people, column.people, extras.head_boxes_N4, threshold
             )
             numbers[name] = _mean_over_labels(people, column, pckh_K)
-    return numbers
+    return numbers | dict.fromkeys(extras.missing)
 
 
 def number_words(schema: "KeypointSchema", settings: "EvalSettings") -> dict[str, str]:

@@ -13,7 +13,7 @@ from hrnet_cli.errors import InputError, UsageError
 
 GT = "gt"
 DETECTOR = "detector"
-# Data sets of people in COCO's own layout, for which a person detector makes sense unasked.
+# Known data sets for which a person detector makes sense unasked; MPII labels only some people.
 PEOPLE = ("coco", "coco-wholebody", "crowdpose")
 EVALUATORS = ("pycocotools", "faster")
 NMS = ("hard", "soft", "none")

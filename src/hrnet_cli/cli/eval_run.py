@@ -300,7 +300,9 @@ def _measure(
     )
     further = further_numbers(people, column, extras, options.evaluator)
     missing = {name: "nobody to count" for name, value in further.items() if value is None}
-    return replace(column, stats=column.stats | further, missing=column.missing | missing)
+    return replace(
+        column, stats=column.stats | further, missing=column.missing | missing | extras.missing
+    )
 
 
 def _settings(options: EvalOptions, people: "LabelledPeople") -> "EvalSettings":

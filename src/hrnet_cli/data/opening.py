@@ -7,10 +7,11 @@ from pathlib import Path
 from hrnet_cli.data.coco import read_coco
 from hrnet_cli.data.dataset_toml import read_dataset_file
 from hrnet_cli.data.labels import Labels
+from hrnet_cli.data.mpii import is_mpii, read_mpii
 from hrnet_cli.data.photo_folders import find_photo_folder
 from hrnet_cli.data.yolo_pose import read_yolo_pose
 from hrnet_cli.errors import ConfigError, InputError, NoSplitError
-from hrnet_cli.schema import WHOLE_BODY, load_schema
+from hrnet_cli.schema import WHOLE_BODY, KeypointSchema, load_schema
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,14 @@ LAYOUTS = {
         "crowdpose14",
         "link the folder with json/ and images/ there, or give it with --data DIR",
     ),
+    "mpii": Layout(
+        "data/mpii",
+        ("annot/{split}.json",),
+        {"val": "valid"},
+        "mpii16",
+        "link the folder with annot/ and images/ there, or give it with --data DIR; annot/ holds"
+        " the train.json and valid.json of the official code",
+    ),
 }
 
 
@@ -118,6 +127,14 @@ def with_photos(labels: Labels, folder: Path, name: str | None = None) -> Labels
     return replace(labels, people=people)
 
 
+def _read_json(
+    path: Path, schema: KeypointSchema | None, category: str | None, *, cache: bool
+) -> Labels:
+    if is_mpii(path):
+        return read_mpii(path, schema)
+    return read_coco(path, schema=schema, category=category, cache=cache)
+
+
 def _open_known(wanted: Wanted) -> Labels:
     layout = LAYOUTS[wanted.name]
     root = wanted.folder or Path(layout.folder)
@@ -128,16 +145,14 @@ def _open_known(wanted: Wanted) -> Labels:
         raise NoSplitError(
             f"{wanted.name} {split} is not in '{root}': '{files[0]}' is missing", hint=layout.hint
         )
-    labels = read_coco(
-        path, schema=load_schema(layout.schema), category=wanted.category, cache=wanted.cache
-    )
+    labels = _read_json(path, load_schema(layout.schema), wanted.category, cache=wanted.cache)
     folder = find_photo_folder(labels.people.photos, path, split, root)
     return with_photos(labels, folder, f"{wanted.name} {split}")
 
 
 def _open_json(wanted: Wanted) -> Labels:
     path = Path(wanted.name)
-    labels = read_coco(path, category=wanted.category, cache=wanted.cache)
+    labels = _read_json(path, None, wanted.category, cache=wanted.cache)
     names = labels.people.photos
     return with_photos(labels, find_photo_folder(names, path, wanted.split, wanted.folder))
 
@@ -145,12 +160,8 @@ def _open_json(wanted: Wanted) -> Labels:
 def _open_toml(wanted: Wanted) -> Labels:
     file = read_dataset_file(Path(wanted.name), wanted.folder)
     part = file.part(wanted.split)
-    labels = read_coco(
-        part.annotations,
-        schema=file.schema,
-        category=wanted.category or file.category,
-        cache=wanted.cache,
-    )
+    category = wanted.category or file.category
+    labels = _read_json(part.annotations, file.schema, category, cache=wanted.cache)
     people = labels.people
     for name in file.keypoint_weights:
         if name not in people.schema.keypoints:
