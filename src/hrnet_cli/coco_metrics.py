@@ -5,7 +5,7 @@ Shape letters: P photos, N labelled people, M poses, K keypoints, T OKS threshol
 
 import contextlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from hrnet_cli.coco_matches import OKS_THRESHOLDS_T, RECALLS_R, Matches, find_ma
 from hrnet_cli.data.coco_results import CATEGORY_ID, CocoResults
 from hrnet_cli.data.people import Ints, LabelledPeople
 from hrnet_cli.errors import UsageError
+from hrnet_cli.schema import KeypointSchema
 
 Array = npt.NDArray[np.float64]
 
@@ -105,6 +106,45 @@ def coco_numbers(
         precision_TR,
         matches,
     )
+
+
+def part_numbers(
+    people: LabelledPeople,
+    photos_P: Ints,
+    results: CocoResults,
+    span: tuple[int, int],
+    evaluator: str = "pycocotools",
+) -> dict[str, float | None]:
+    """Return AP and AR of a part of the keypoints, as the benchmark of COCO-WholeBody counts them.
+
+    People without a label in the part are neither found nor missed; areas and the scores that rank
+    the poses are those of the whole person (Jin et al., ECCV 2020; xtcocotools, COCOeval with
+    ``iouType`` such as ``keypoints_foot`` on results without part scores).
+
+    Args:
+        people: The labels.
+        photos_P: As for `coco_numbers`.
+        results: As for `coco_numbers`.
+        span: First keypoint of the part and its end.
+        evaluator: As for `coco_numbers`.
+    """
+    part = slice(*span)
+    schema = people.schema
+    labels = replace(
+        people,
+        schema=KeypointSchema(
+            schema.name, schema.keypoints[part], oks_sigmas=schema.oks_sigmas[part]
+        ),
+        keypoints_NK2=people.keypoints_NK2[:, part],
+        visible_NK=people.visible_NK[:, part],
+        weights_NK=people.weights_NK[:, part],
+    )
+    poses = replace(
+        results,
+        keypoints_MK2=results.keypoints_MK2[:, part],
+        keypoint_scores_MK=results.keypoint_scores_MK[:, part],
+    )
+    return coco_numbers(labels, photos_P, poses, evaluator, keep_matches=False).stats
 
 
 def _faster() -> tuple[Any, Any]:

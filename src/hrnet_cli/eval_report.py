@@ -1,6 +1,6 @@
 """``report.html`` of an evaluation: the numbers, curves and the people that went worst."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,10 +9,11 @@ import numpy as np
 from hrnet_cli import page
 from hrnet_cli.charts import Axis, Bars, Chart, Series, bar_chart, histogram, line_chart
 from hrnet_cli.coco_metrics import OKS_THRESHOLDS_T, RECALLS_R, STATS
-from hrnet_cli.data.people import LabelledPeople
+from hrnet_cli.data.people import Array, LabelledPeople
 from hrnet_cli.errors import InputError
 from hrnet_cli.evaluation import EvalColumn, EvalReport, EvalSettings
 from hrnet_cli.images import read_image, write_bytes_atomic
+from hrnet_cli.person_metrics import MATCH_OKS, norm_words
 from hrnet_cli.person_pictures import draw_case, small_jpeg
 from hrnet_cli.run_pictures import case_of
 
@@ -24,10 +25,17 @@ KEYPOINTS_OF_CHART, MOST_OPEN_KEYPOINTS = 26, 60
 # People of each size, as COCO counts them.
 SIZES = (("all people", ""), ("medium", "M"), ("large", "L"))
 CROWDS = ("easy", "medium", "hard")
+KEYPOINT_COLUMNS = (
+    "keypoint", "labels", "mean px", "median px", "95% px", "NME", "PCK", "OKS",
+)  # fmt: skip
 BOXES = {
     "gt": "labelled boxes (gt)",
     "detector": "boxes of a detector",
 }
+MATCHING = (
+    "With labelled boxes a person's pose is that of its own box; with others, poses and people of a"
+    f" photo are paired by falling OKS, each once, from {MATCH_OKS:g} up."
+)
 MEANINGS = (
     ("OKS", "object keypoint similarity of a pose and a label, 0 to 1: how near the keypoints are,"
      " measured in the person's size and in how exactly people label each keypoint"),
@@ -39,6 +47,8 @@ MEANINGS = (
     ("95% interval", "of AP if other photos of the same kind had been drawn (bootstrap over"
      " photos); it does not cover another training run"),
     ("PCK", "part of the keypoints that lie near their label"),
+    ("EPE", "end-point error: distance between a keypoint and its label, in pixels of the photo"),
+    ("NME", "normalised mean error: the mean distance as a part of the person's size"),
     (page.NO_NUMBER, "there is nothing to count, where pycocotools prints -1"),
 )  # fmt: skip
 
@@ -144,6 +154,34 @@ def compare(report: EvalReport, column: EvalColumn, published: PublishedNumber |
         f"{start} was measured in the same way: the difference is {difference:+.3f}, and it lies"
         f" {where} the 95% interval."
     )
+
+
+def keypoint_rows(
+    column: EvalColumn, figure: Callable[[float, int], str] = page.figure
+) -> list[list[str]]:
+    """Return the cells of a table of keypoints below `KEYPOINT_COLUMNS`, all of them last.
+
+    Args:
+        column: The numbers.
+        figure: Returns a number, which may be not-a-number, with so many decimals.
+    """
+    names = (*column.schema.keypoints, "all")
+    errors = (*column.keypoint_errors, column.errors)
+    pck, similarity = (
+        [*values_K.tolist(), _mean(values_K)]
+        for values_K in (column.keypoint_pck_K, column.keypoint_oks_K)
+    )
+    return [
+        [name, str(one.count)]
+        + [figure(value, 1) for value in (one.mean_px, one.median_px, one.p95_px)]
+        + [figure(value, 3) for value in (one.nme, near, oks)]
+        for name, one, near, oks in zip(names, errors, pck, similarity, strict=True)
+    ]
+
+
+def _mean(values_K: Array) -> float:
+    there_K = ~np.isnan(values_K)
+    return float(values_K[there_K].mean()) if there_K.any() else float("nan")
 
 
 def _name(column: EvalColumn) -> str:
@@ -256,13 +294,14 @@ def _keypoints(report: EvalReport) -> list[str]:
     columns = report.columns
     if not columns:
         return []
-    names, threshold = columns[0].schema.keypoints, report.settings.pck_threshold
+    names, settings = columns[0].schema.keypoints, report.settings
+    near = f"{settings.pck_threshold:g} of {norm_words(columns[0].schema, settings.norm)}"
     figures: list[str] = []
     for start in range(0, len(names), KEYPOINTS_OF_CHART):
         part = slice(start, start + KEYPOINTS_OF_CHART)
         for title, values in (
             ("Mean OKS", [column.keypoint_oks_K for column in columns]),
-            (f"PCK at {threshold:g} of the box", [column.keypoint_pck_K for column in columns]),
+            ("PCK", [column.keypoint_pck_K for column in columns]),
         ):
             bars = [
                 Bars(_name(column), values_K[part].tolist())
@@ -271,10 +310,16 @@ def _keypoints(report: EvalReport) -> list[str]:
             figures.append(bar_chart(title, names[part], bars, axis=Axis(title, 0, 1)))
     words = (
         "Over labelled keypoints of people that have a pose. PCK: the part closer to its label than"
-        f" {threshold:g} times the longer side of the labelled box. How exactly a keypoint can be"
-        " labelled is part of OKS and not of PCK."
+        f" {near}; NME: the mean distance in that unit. How exactly a keypoint can be labelled is"
+        " part of OKS and of nothing else. px: the distance in pixels of the photo, 95% of them are"
+        f" below the third figure. {MATCHING}"
     )
-    content = page.charts(*figures)
+    tables: list[str] = []
+    for column in columns:
+        rows = keypoint_rows(column)
+        tables.append(page.heading(f"Distances with {_name(column)}"))
+        tables.append(page.table(KEYPOINT_COLUMNS, rows, strong=(len(rows) - 1,)))
+    content = page.charts(*figures) + "".join(tables)
     if len(names) > MOST_OPEN_KEYPOINTS:
         content = page.details(f"Show all {len(names)} keypoints", content)
     return [page.paragraph(words), content]

@@ -7,6 +7,7 @@ Shape letters: P photos, M poses that stay, K keypoints.
 """
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ from hrnet_cli.data.coco_results import CocoResults
 from hrnet_cli.data.people import Array, Ints, LabelledPeople
 from hrnet_cli.errors import UsageError
 from hrnet_cli.person_metrics import (
+    ErrorSummary,
     PeopleScores,
-    box_pck,
+    keypoint_pck,
     nearest_poses,
     own_poses,
     score_people,
+    summarise_errors,
 )
 from hrnet_cli.predictions import Predictions, by_photo
 from hrnet_cli.schema import KeypointSchema
@@ -44,8 +47,9 @@ class EvalSettings:
         evaluator: ``pycocotools``, or ``faster`` for the same numbers sooner.
         resamples: Draws of photos for the interval of AP; 0 for no interval.
         seed: Of these draws.
-        pck_threshold: Largest distance of a correct keypoint, as a part of the longer side of the
-            labelled box.
+        pck_threshold: Largest distance of a correct keypoint, as a part of ``norm``.
+        norm: What distances are divided by for PCK and NME: ``box``, ``torso``, ``head`` or two
+            keypoints, ``A,B`` (see `person_metrics.norm_sizes`).
     """
 
     keypoint_threshold: float = 0.2
@@ -56,15 +60,18 @@ class EvalSettings:
     resamples: int = 200
     seed: int = 0
     pck_threshold: float = 0.2
+    norm: str = "box"
 
     def __post_init__(self) -> None:
         """Check the values."""
         if self.nms not in NMS:
             raise UsageError(f"nms is '{self.nms}', expected one of {', '.join(NMS)}")
-        for name in ("keypoint_threshold", "oks_threshold", "pck_threshold"):
+        for name in ("keypoint_threshold", "oks_threshold"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise UsageError(f"{name} is {value}, expected 0 to 1")
+        if not 0 < self.pck_threshold < inf:
+            raise UsageError(f"pck_threshold is {self.pck_threshold}, expected a number above 0")
         if self.resamples < 0:
             raise UsageError(f"resamples is {self.resamples}, expected 0 or more")
 
@@ -84,6 +91,8 @@ class EvalColumn:
         keypoint_oks_K: Mean OKS of each keypoint over the people with a pose, 0 to 1; not-a-number
             for a keypoint that nobody has.
         keypoint_pck_K: Part of those keypoints within ``pck_threshold``.
+        errors: How far all keypoints lie from their labels.
+        keypoint_errors: The same for each keypoint.
         people: Each labelled person.
         predictions: All poses, before NMS.
         kept_M: int64 indices of the poses that survived NMS, in the order of ``results``.
@@ -99,6 +108,8 @@ class EvalColumn:
     published_AP: float | None
     keypoint_oks_K: Array
     keypoint_pck_K: Array
+    errors: ErrorSummary
+    keypoint_errors: tuple[ErrorSummary, ...]
     people: PeopleScores
     predictions: Predictions
     kept_M: Ints
@@ -114,7 +125,11 @@ class EvalColumn:
     def to_json(self) -> dict[str, Any]:
         """Return the numbers as plain values; those that do not exist are None."""
         keypoints = zip(
-            self.schema.keypoints, self.keypoint_oks_K, self.keypoint_pck_K, strict=True
+            self.schema.keypoints,
+            self.keypoint_oks_K,
+            self.keypoint_pck_K,
+            self.keypoint_errors,
+            strict=True,
         )
         return {
             "boxes": self.boxes,
@@ -131,8 +146,17 @@ class EvalColumn:
             "poses_after_nms": len(self.kept_M),
             "ms_per_person": self.ms_per_person,
             "keypoints": [
-                {"name": name, "oks": _number(similarity), "pck": _number(correct)}
-                for name, similarity, correct in keypoints
+                {
+                    "name": name,
+                    "oks": _number(similarity),
+                    "pck": _number(correct),
+                    "labels": errors.count,
+                    "mean_px": _number(errors.mean_px),
+                    "median_px": _number(errors.median_px),
+                    "p95_px": _number(errors.p95_px),
+                    "nme": _number(errors.nme),
+                }
+                for name, similarity, correct, errors in keypoints
             ],
         }
 
@@ -190,7 +214,7 @@ def score(
             easy, medium and hard photos.
 
     Raises:
-        UsageError: The evaluator's package is not installed.
+        UsageError: The evaluator's package is not installed, or the keypoints have no such norm.
     """
     settings = settings or EvalSettings()
     if not settings.label_areas:
@@ -218,6 +242,7 @@ def score(
     else:
         pose_of_N = nearest_poses(people, predictions, kept_M)
     scored = score_people(people, predictions, pose_of_N)
+    errors, keypoint_errors = summarise_errors(people, scored, settings.norm)
     return EvalColumn(
         boxes=boxes,
         schema=people.schema,
@@ -226,7 +251,9 @@ def score(
         AP_interval=interval,
         published_AP=published_ap,
         keypoint_oks_K=scored.mean_keypoint_oks(),
-        keypoint_pck_K=box_pck(people, scored, settings.pck_threshold),
+        keypoint_pck_K=keypoint_pck(people, scored, settings.norm, settings.pck_threshold),
+        errors=errors,
+        keypoint_errors=keypoint_errors,
         people=scored,
         predictions=predictions,
         kept_M=kept_M,

@@ -12,14 +12,13 @@ from hrnet_cli.data.crops import CropDataset, build_loader
 from hrnet_cli.data.people import LabelledPeople
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.evaluation import EvalSettings, score
-from hrnet_cli.person_metrics import PeopleScores, box_pck, span_pck
+from hrnet_cli.person_metrics import TORSO, PeopleScores, keypoint_pck, span_pck
 from hrnet_cli.predictions import Predictions, merge, predict
 from hrnet_cli.run_pictures import write_samples
 from hrnet_cli.run_state import Run
 from hrnet_cli.runtimes.torch_eager import TorchEager
 from hrnet_cli.stopping import StopRequest
 
-TORSO = ("left_shoulder", "right_hip")
 UNVARIED = AugmentConfig(scale=0.0, rotation_prob=0.0, flip_prob=0.0, half_body_prob=0.0)
 
 
@@ -112,4 +111,4 @@ def mean_pck(val: LabelledPeople, scored: PeopleScores) -> float:
         values_K = span_pck(val, scored, TORSO)
         if not np.isnan(values_K).all():
             return metrics.mean_over_keypoints(values_K)
-    return metrics.mean_over_keypoints(box_pck(val, scored))
+    return metrics.mean_over_keypoints(keypoint_pck(val, scored))

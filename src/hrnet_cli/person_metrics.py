@@ -1,20 +1,26 @@
-"""Each labelled person beside the pose that is taken for it: OKS, PCK, and what hands count.
+"""Each labelled person beside the pose that is taken for it: OKS, PCK, pixels, what hands count.
 
 Shape letters: N labelled people, K keypoints, C people that count, Q pairs of a pose and a person.
 """
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 import numpy.typing as npt
 
 from hrnet_cli import metrics
 from hrnet_cli.data.people import Array, Ints, LabelledPeople
-from hrnet_cli.errors import ConfigError
+from hrnet_cli.errors import UsageError
 from hrnet_cli.predictions import Predictions
+from hrnet_cli.schema import KeypointSchema
 
 # Below this OKS a pose has nothing to do with a person; two neighbours may reach as much.
 MATCH_OKS = 0.1
+# Leeds Sports Pose.
+TORSO = ("left_shoulder", "right_hip")
+# The ends of the head segment as schemas call them: MPII, AIC, CrowdPose, Halpe.
+HEADS = (("head_top", "upper_neck"), ("head_top", "neck"), ("top_head", "neck"), ("head", "neck"))
 # Pairs compared at a time: with 133 keypoints they take about 100 MB.
 _PAIRS_AT_ONCE = 50_000
 
@@ -149,18 +155,136 @@ def keypoint_similarity(
     return np.where(people.visible_NK[person_Q] > 0, similarity_QK, np.nan)
 
 
-def box_pck(people: LabelledPeople, scored: PeopleScores, threshold: float = 0.2) -> Array:
+@dataclass(frozen=True)
+class ErrorSummary:
+    """How far keypoints lie from their labels; not-a-number where there is nothing to count.
+
+    Attributes:
+        count: Labelled keypoints of people that have a pose; the others do not count.
+        mean_px: Mean distance in pixels of the photo (end-point error, EPE).
+        median_px: Median of the distances.
+        p95_px: Their 95th percentile.
+        nme: Mean distance after dividing by each person's norm, of the people who have one
+            (normalised mean error).
+    """
+
+    count: int
+    mean_px: float
+    median_px: float
+    p95_px: float
+    nme: float
+
+
+def norm_ends(schema: KeypointSchema, norm: str) -> tuple[str, str] | None:
+    """Return the two keypoints whose distance a norm is; None for the box.
+
+    Args:
+        schema: The keypoints.
+        norm: ``box``; ``torso``, see `TORSO`; ``head``, the head segment, see `HEADS`; or two
+            names, ``A,B``.
+
+    Raises:
+        UsageError: The schema has no such keypoints.
+    """
+    if norm == "box":
+        return None
+    if norm == "head":
+        for pair in HEADS:
+            if set(pair) <= schema.index.keys():
+                return pair
+        raise UsageError(
+            f"schema '{schema.name}' has no head segment, expected keypoints"
+            f" {' or '.join(f'{a} and {b}' for a, b in HEADS)}",
+            hint=f"name two of its keypoints: {', '.join(schema.keypoints)}",
+        )
+    one, _, other = norm.partition(",")
+    ends = TORSO if norm == "torso" else (one.strip(), other.strip())
+    _check_ends(schema, ends)
+    return ends
+
+
+def norm_words(schema: KeypointSchema, norm: str) -> str:
+    """Return what a norm is, in words."""
+    ends = norm_ends(schema, norm)
+    return "the longer side of the labelled box" if ends is None else "{} to {}".format(*ends)
+
+
+def norm_sizes(people: LabelledPeople, norm: str = "box") -> Array:
+    """Return what each labelled person's distances are divided by, (N,) in pixels.
+
+    The longer side of the labelled box (PCK of Yang and Ramanan, PAMI 2013, and of MMPose), or the
+    labelled distance between two keypoints: the torso; the head segment (PCKh of Andriluka et al.,
+    CVPR 2014, whose benchmark takes `mpii_pckh`); the outer corners of the eyes (NME of faces,
+    Sagonas et al., ICCVW 2013). 0 for people without a label of both.
+
+    Args:
+        people: The labels.
+        norm: As for `norm_ends`.
+
+    Raises:
+        UsageError: As `norm_ends`.
+    """
+    ends = norm_ends(people.schema, norm)
+    if ends is None:
+        return people.boxes_N4[:, 2:].max(axis=1, initial=0)
+    one, other = (people.schema.index[name] for name in ends)
+    span_N = np.linalg.norm(people.keypoints_NK2[:, one] - people.keypoints_NK2[:, other], axis=1)
+    return np.where((people.visible_NK[:, [one, other]] > 0).all(axis=1), span_N, 0)
+
+
+def summarise_errors(
+    people: LabelledPeople, scored: PeopleScores, norm: str = "box"
+) -> tuple[ErrorSummary, tuple[ErrorSummary, ...]]:
+    """Return how far poses lie from their labels: over all keypoints at once, and for each.
+
+    Args:
+        people: The labels.
+        scored: The people that count and the pose taken for each; those without one do not count.
+        norm: What NME divides by, see `norm_sizes`.
+
+    Raises:
+        UsageError: As `norm_ends`.
+    """
+    true_CK2 = people.keypoints_NK2[scored.person_C]
+    sizes_C = norm_sizes(people, norm)[scored.person_C]
+    usable_C1 = sizes_C[:, None] > 0
+    norm_C1 = np.where(usable_C1, sizes_C[:, None], 1)
+    distances_CK = metrics.keypoint_distances(scored.keypoints_CK2, true_CK2, np.ones((1, 2)))
+    counted_CK = ~np.isnan(scored.similarity_CK)
+
+    def summary(part: slice) -> ErrorSummary:
+        counted = counted_CK[:, part]
+        chosen = (scored.keypoints_CK2[:, part], true_CK2[:, part])
+        distances = distances_CK[:, part][counted]
+        return ErrorSummary(
+            count=distances.size,
+            mean_px=metrics.epe(*chosen, counted),
+            median_px=float(np.median(distances)) if distances.size else float("nan"),
+            p95_px=float(np.percentile(distances, 95)) if distances.size else float("nan"),
+            nme=metrics.nme(*chosen, counted & usable_C1, norm_C1),
+        )
+
+    each = tuple(summary(slice(k, k + 1)) for k in range(len(people.schema)))
+    return summary(slice(None)), each
+
+
+def keypoint_pck(
+    people: LabelledPeople, scored: PeopleScores, norm: str = "box", threshold: float = 0.2
+) -> Array:
     """Return for each keypoint the part that lies near its label, NaN for nobody.
 
-    Near is less than ``threshold`` times the longer side of the labelled box (as MMPose's PCK of
-    boxes). People without a pose do not count.
+    Near is less than ``threshold`` times the person's norm, see `norm_sizes`. People without a pose
+    or a norm do not count.
+
+    Raises:
+        UsageError: As `norm_ends`.
     """
-    longer_C = people.boxes_N4[scored.person_C, 2:].max(axis=1, initial=0)
+    sizes_C = norm_sizes(people, norm)[scored.person_C]
     return metrics.pck(
         scored.keypoints_CK2,
         people.keypoints_NK2[scored.person_C],
         ~np.isnan(scored.similarity_CK),
-        np.stack([longer_C, longer_C], axis=1),
+        np.stack([sizes_C, sizes_C], axis=1),
         threshold,
     )
 
@@ -168,14 +292,14 @@ def box_pck(people: LabelledPeople, scored: PeopleScores, threshold: float = 0.2
 def span_pck(
     people: LabelledPeople,
     scored: PeopleScores,
-    ends: tuple[str, str] = ("left_shoulder", "right_hip"),
+    ends: tuple[str, str] = TORSO,
     threshold: float = 0.2,
 ) -> Array:
     """Return for each keypoint the part that lies near its label, NaN for nobody.
 
     Near is less than ``threshold`` times the person's labelled distance between two keypoints, by
-    default the torso (Leeds Sports Pose: left shoulder to right hip). A person without a pose is
-    wrong in every labelled keypoint; one that lacks a label of the two does not count.
+    default the torso. A person without a pose is wrong in every labelled keypoint; one that lacks a
+    label of the two does not count.
 
     Args:
         people: The labels.
@@ -184,41 +308,32 @@ def span_pck(
         threshold: Largest distance, as a part of the span, that is not near any more.
 
     Raises:
-        ConfigError: The schema has no keypoint of such a name.
+        UsageError: The schema has no keypoint of such a name.
     """
-    for name in ends:
-        if name not in people.schema.index:
-            raise ConfigError(
-                f"schema '{people.schema.name}' has no keypoint '{name}', expected one of"
-                f" {', '.join(people.schema.keypoints)}",
-                hint="name two of its keypoints",
-            )
-    one, other = (people.schema.index[name] for name in ends)
-    true_CK2 = people.keypoints_NK2[scored.person_C]
-    labelled_CK = people.visible_NK[scored.person_C] > 0
-    span_C = np.linalg.norm(true_CK2[:, one] - true_CK2[:, other], axis=1)
-    span_C = np.where(labelled_CK[:, one] & labelled_CK[:, other], span_C, 0)
+    span_C = norm_sizes(people, ",".join(ends))[scored.person_C]
     return metrics.pck(
-        scored.keypoints_CK2, true_CK2, labelled_CK, np.stack([span_C, span_C], axis=1), threshold
+        scored.keypoints_CK2,
+        people.keypoints_NK2[scored.person_C],
+        people.visible_NK[scored.person_C] > 0,
+        np.stack([span_C, span_C], axis=1),
+        threshold,
     )
 
 
 def hand_numbers(
     people: LabelledPeople, scored: PeopleScores, threshold: float = 0.2
 ) -> dict[str, float | None]:
-    """Return what hand benchmarks count: PCK of the box, AUC up to 30 pixels, mean error in pixels.
+    """Return what hand benchmarks count beside EPE: PCK of the box, and AUC up to 30 pixels.
 
-    PCK and EPE count all labels at once; people without a pose do not count in any of them.
+    People without a pose do not count in any of them.
     """
     true_CK2 = people.keypoints_NK2[scored.person_C]
     counted_CK = ~np.isnan(scored.similarity_CK)
     if not counted_CK.any():
-        return {"PCK": None, "AUC": None, "EPE": None}
-    pck_K = box_pck(people, scored, threshold)
+        return {"PCK": None, "AUC": None}
     return {
-        "PCK": metrics.mean_over_keypoints(pck_K),
+        "PCK": metrics.mean_over_keypoints(keypoint_pck(people, scored, threshold=threshold)),
         "AUC": metrics.auc(scored.keypoints_CK2, true_CK2, counted_CK),
-        "EPE": metrics.epe(scored.keypoints_CK2, true_CK2, counted_CK),
     }
 
 
@@ -243,6 +358,18 @@ def mpii_pckh(
         np.asarray(head_boxes_N4, np.float64)[scored.person_C],
         threshold,
     )
+
+
+def _check_ends(schema: KeypointSchema, ends: tuple[str, str]) -> None:
+    for name in ends:
+        if name not in schema.index:
+            close = get_close_matches(name, schema.keypoints, n=1)
+            guess = f"did you mean '{close[0]}'? " if close else ""
+            raise UsageError(
+                f"schema '{schema.name}' has no keypoint '{name}', expected one of"
+                f" {', '.join(schema.keypoints)}",
+                hint=f"{guess}name two of its keypoints",
+            )
 
 
 def _who_counts(people: LabelledPeople) -> npt.NDArray[np.bool_]:

@@ -18,6 +18,13 @@ from hrnet_cli.errors import ConfigError
 # own, for hips, is 0.107.
 LARGEST_DEFAULT_SIGMA = 0.1
 SCHEMA_FOLDER = Path(__file__).parent / "schemas"
+# First keypoint and end of each part in the order of COCO-WholeBody (Jin et al., ECCV 2020), by the
+# names its files use.
+WHOLE_BODY = "wholebody133"
+WHOLE_BODY_PARTS = {
+    "body": (0, 17), "foot": (17, 23), "face": (23, 91), "lefthand": (91, 112),
+    "righthand": (112, 133),
+}  # fmt: skip
 SCHEMAS = ("coco17", "mpii16", "crowdpose14", "aic14", "halpe26", "wholebody133", "hand21", "ap10k")
 
 

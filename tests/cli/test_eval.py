@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from scipy.io import savemat
 from typer.testing import CliRunner
 
 from fakes import SpotNetwork, photo_with_spots
-from hrnet_cli import checkpoint, coco_metrics, evaluation, runtimes, weights
+from hrnet_cli import checkpoint, coco_metrics, evaluation, person_metrics, runtimes, weights
 from hrnet_cli.cli import app, console, eval_numbers, eval_options
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.data import fetching
@@ -20,7 +21,7 @@ from hrnet_cli.data.opening import LAYOUTS
 from hrnet_cli.errors import ExitCode
 from hrnet_cli.images import write_image
 from hrnet_cli.models.hrnet import HRNet
-from hrnet_cli.schema import load_schema
+from hrnet_cli.schema import WHOLE_BODY_PARTS, load_schema
 
 RUNNER = CliRunner()
 # Where the one spot of each photo is, and so every keypoint of its person.
@@ -34,7 +35,7 @@ VAL = "annotations/person_keypoints_val2017.json"
 def models(tmp_path_factory) -> dict[str, Path]:
     """A model file for each schema; what they find is decided by `_spots`."""
     folder, paths = tmp_path_factory.mktemp("models"), {}
-    for name in ("coco17", "hand21", "mpii16", "crowdpose14"):
+    for name in ("coco17", "hand21", "mpii16", "crowdpose14", "wholebody133"):
         spec = ModelSpec(f"tiny-{name}", 4, (128, 96), "udp", load_schema(name))
         network = HRNet(spec.width, len(spec.schema))
         paths[name] = folder / f"tiny-{name}.safetensors"
@@ -179,11 +180,19 @@ def test_json_is_the_only_thing_on_stdout(hrnet):
         "resamples": 200,
         "seed": 0,
         "pck_threshold": 0.2,
+        "norm": "box",
     }
     column = data["columns"][0]
     assert (column["boxes"], column["source"], column["AP"]) == ("gt", "labels", 1.0)
     assert column["AP_interval"] == [1.0, 1.0]
     assert column["APL"] is None
+    assert column["PCK"] == 1.0
+    nose = column["keypoints"][0]
+    assert (nose["name"], nose["labels"], nose["pck"]) == ("nose", 3, 1.0)
+    # The ideal network is exact to a small part of a heatmap pixel; boxes are 80 pixels high.
+    for numbers in (nose, {"mean_px": column["EPE_px"], "nme": column["NME"]}):
+        assert 0 < numbers["mean_px"] < 0.3
+        assert numbers["nme"] == pytest.approx(numbers["mean_px"] / 80)
     assert column["published_AP"] is None
     assert column["published"] is None
     assert data["subset"] is None
@@ -206,6 +215,43 @@ def test_settings_reach_the_evaluation(hrnet):
     assert not told["flip_test"]
     assert (told["nms"], told["oks_threshold"], told["keypoint_threshold"]) == ("soft", 0.5, 0.3)
     assert (told["resamples"], told["seed"]) == (0, 5)
+
+
+def test_pixels_and_norms_are_printed_and_on_the_page(hrnet):
+    path = write_labels(Path("mpii.json"), Path("photos"), "mpii16")
+    document = json.loads(path.read_text())
+    names = load_schema("mpii16").keypoints
+    for annotation in document["annotations"]:
+        flat = np.reshape(annotation["keypoints"], (16, 3))
+        flat[names.index("upper_neck"), 1] += 20  # 20 pixels from where the network sees all.
+        annotation["keypoints"] = flat.ravel().tolist()
+    path.write_text(json.dumps(document))
+    given = ["--dataset", path, "--data", "photos", "--norm", "head", "--pck", 0.1]
+    result = hrnet(*given, "--per-keypoint", schema="mpii16")
+    rows = table(result)
+    assert float(rows["EPE_median_px"][0]) < 0.3
+    assert rows["PCK"] == ["0.938"]  # 15 of 16
+    count, *pixels, nme, pck, _oks = rows["upper_neck"]
+    assert (count, pck) == ("3", "0.000")
+    np.testing.assert_allclose(np.array(pixels, float), 20, atol=0.3)
+    assert float(nme) == pytest.approx(1, abs=0.015)
+    assert rows["all"][0] == "48"
+    told = "keypoints closer than 0.1 of head_top to upper_neck, mean over keypoints"
+    assert f"PCK: {told}" in result.stderr
+    page = Path("hrnet-out/eval/report.html").read_text()
+    assert told in page
+    assert f"<td>{nme}</td><td>0.000</td>" in page
+    data = data_of(hrnet(*given, "--json", "--overwrite", schema="mpii16"))
+    assert (data["settings"]["norm"], data["settings"]["pck_threshold"]) == ("head", 0.1)
+
+
+def test_a_norm_the_keypoints_do_not_have_is_refused_before_the_model_opens(hrnet):
+    write_coco()
+    result = hrnet("--boxes", "gt", "--norm", "left_eye,rigth_eye", code=2)
+    assert "schema 'coco17' has no keypoint 'rigth_eye', expected one of nose" in result.stderr
+    assert "hint: did you mean 'right_eye'?" in result.stderr
+    assert "model tiny" not in result.stderr
+    assert not Path("hrnet-out").exists()
 
 
 def test_sources_of_boxes_stand_side_by_side(hrnet):
@@ -314,10 +360,15 @@ def test_existing_output_stays_unless_asked(hrnet):
          "--download fetches val2017 of coco only, not 'train2017' of 'coco'", "bring the data"),
         (["--download", "--dataset", "my.json"], 2,
          "--download fetches val2017 of coco only, not 'val' of 'my.json'", "bring the data"),
-        (["--dataset", "cocoo"], 3, "data set 'cocoo' is not known; expected coco, crowdpose", ""),
+        (["--dataset", "cocoo"], 3, "data set 'cocoo' is not known; expected coco,", ""),
         (["--model", "hrnet-w23"], 4, "no weights are called 'hrnet-w23'", "hrnet-w32"),
         (["--detector", "yolo99"], 4, "no weights are called 'yolo99'", "yolo"),
         (["--detector", "hrnet-w32"], 4, "is a pose model, expected a detector", "whole-image"),
+        (["--norm", "bos"], 2, "--norm is 'bos', expected box, torso, head or two keypoints as"
+         " NAME,NAME", "did you mean 'box'?"),
+        (["--norm", "nose,"], 2, "--norm is 'nose,', expected", "such as left_eye,right_eye"),
+        (["--pck", "0"], 2, "--pck is 0, expected a number above 0", "such as 0.1"),
+        (["--pck", "nan"], 2, "--pck is nan, expected a number above 0", ""),
         (["--resamples", "-1"], 2, "resamples", ""),
         (["--photos", "0"], 2, "photos", ""),
     ],
@@ -454,7 +505,7 @@ def test_hands_are_counted_as_hands_are(hrnet):
     assert float(rows["EPE_px"][0]) < 0.3
     assert float(rows["AUC"][0]) > 0.9
     assert "PCK_torso" not in rows
-    assert "EPE_px: mean distance in pixels" in result.stderr
+    assert "EPE_px: mean distance in pixels of the photo" in result.stderr
 
 
 def test_mpii_counts_heads_where_the_labels_have_them(hrnet):
@@ -475,6 +526,35 @@ def test_mpii_counts_heads_where_the_labels_have_them(hrnet):
     path.write_text(json.dumps(document))
     result = hrnet("--dataset", path, "--data", photos, "--overwrite", schema="mpii16", code=3)
     assert "no head boxes can be read from 'mpii.json'" in result.stderr
+
+
+def test_mpii_in_the_form_of_the_official_code(hrnet):
+    root = Path("data/mpii")
+    write_labels(Path("unused.json"), root / "images", "mpii16")
+    records = [
+        {
+            "image": f"{number:012}.png",
+            "center": [x + 1, y + 1 - 15 * 0.4],
+            "scale": 0.4,
+            "joints": [[x + 1, y + 1]] * 16,
+            "joints_vis": [1] * 16,
+        }
+        for number, (x, y) in enumerate(SPOTS, start=1)
+    ]
+    (root / "annot").mkdir()
+    (root / "annot/valid.json").write_text(json.dumps(records))
+    result = hrnet("--dataset", "mpii", schema="mpii16")
+    rows = table(result)
+    assert rows["labelled people"] == ["3"]
+    assert float(rows["EPE_px"][0]) < 0.3
+    assert rows["PCKh50"] == ["-"]
+    why = "the head boxes of 'data/mpii/annot/gt_valid.mat' are not there; --norm head"
+    assert f"gt: PCKh50: {why}" in result.stderr
+    heads = np.zeros((2, 2, 3))
+    heads[1] += 30
+    savemat(root / "annot/gt_valid.mat", {"headboxes_src": heads})
+    rows = table(hrnet("--dataset", "mpii", "--overwrite", schema="mpii16"))
+    assert rows["PCKh50"] == ["1.000"]
 
 
 def test_the_mean_of_mpii_leaves_out_pelvis_and_thorax(hrnet):
@@ -502,6 +582,29 @@ def test_crowdpose_is_counted_by_crowding_and_with_the_area_of_the_box(hrnet):
     column = data["columns"][0]
     assert not data["settings"]["label_areas"]
     assert (column["APmedium"], column["APeasy"], column["APhard"]) == (1.0, None, None)
+
+
+def test_whole_bodies_are_counted_by_part(hrnet):
+    root = Path("data/coco")
+    path = write_labels(root / "annotations/coco_wholebody_val_v1.0.json", root / "val2017")
+    document = json.loads(path.read_text())
+    for annotation, (x, y) in zip(document["annotations"], SPOTS, strict=True):
+        # The network sees feet and face where they are, and the right hand elsewhere.
+        places = {"foot": (x, y), "face": (x, y), "lefthand": (0, 0), "righthand": (x + 90, y)}
+        for part, place in places.items():
+            start, end = WHOLE_BODY_PARTS[part]
+            annotation[f"{part}_kpts"] = [*place, 2] * (end - start)
+            annotation[f"{part}_valid"] = part != "lefthand"
+    path.write_text(json.dumps(document))
+    result = hrnet("--dataset", "coco-wholebody", "--boxes", "gt", schema="wholebody133")
+    rows = table(result)
+    parts = {name: rows[f"AP_{name}"] for name in WHOLE_BODY_PARTS}
+    assert parts == {
+        "body": ["1.000"], "foot": ["1.000"], "face": ["1.000"], "lefthand": ["-"],
+        "righthand": ["0.000"],
+    }  # fmt: skip
+    assert 0 < float(rows["AP"][0]) < 1
+    assert "AP_body: AP of the body's 17 keypoints alone, AP_foot and so on" in result.stderr
 
 
 def test_download_of_what_is_there_goes_on_without_the_network(hrnet, monkeypatch):
@@ -540,7 +643,9 @@ def test_photos_with_nobody_labelled_are_no_error(hrnet):
 def test_words_of_the_options_are_those_of_the_library():
     assert eval_options.EVALUATORS == coco_metrics.EVALUATORS
     assert eval_options.NMS == evaluation.NMS
-    assert set(eval_options.PEOPLE) == set(LAYOUTS)
+    ends = [person_metrics.norm_ends(load_schema("mpii16"), norm) for norm in eval_options.NORMS]
+    assert ends == [None, ("left_shoulder", "right_hip"), ("head_top", "upper_neck")]
+    assert {*eval_options.PEOPLE, "mpii"} == set(LAYOUTS)
     for entry in weights.load_weights_list().values():
         if entry.published_ap is not None and "val2017, detector boxes (human" in entry.metric:
             assert entry.metric.startswith(eval_numbers.OFFICIAL_METRIC)

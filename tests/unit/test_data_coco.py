@@ -11,7 +11,7 @@ from hrnet_cli.data.coco import to_coco_json
 from hrnet_cli.data.coco_annotations import BOX_PER_EXTENT
 from hrnet_cli.errors import ConfigError, ExitCode, InputError, NoSplitError
 from hrnet_cli.oks import AREA_PER_BOX
-from hrnet_cli.schema import load_schema
+from hrnet_cli.schema import WHOLE_BODY_PARTS, load_schema
 
 NAMES = ["nose", "left_hand", "right_hand"]
 
@@ -94,6 +94,95 @@ def test_labels_written_are_read_back_the_same(tmp_path):
             assert before.dtype == after.dtype
     assert again.schema == people.schema
     assert again.schema.oks_sigmas == (0.03, 0.04, 0.05)
+
+
+def whole_body(**changes):
+    """A person with keypoint k of 133 at (k, 2 k); right hand unlabelled, feet not valid."""
+    flat = {
+        part: [number for k in range(*span) for number in (k, 2 * k, 1 + k % 2)]
+        for part, span in WHOLE_BODY_PARTS.items()
+    }
+    flat["righthand"] = [0.0] * 63
+    fields = {f"{part}_kpts": values for part, values in flat.items() if part != "body"}
+    fields |= {f"{part}_valid": part in ("face", "lefthand") for part in flat if part != "body"}
+    return person(keypoints=flat["body"], **fields) | changes
+
+
+def whole_body_document(*people):
+    body = load_schema("coco17").keypoints
+    return document(
+        annotations=list(people), categories=[{"id": 1, "name": "person", "keypoints": body}]
+    )
+
+
+def whole_body_toml(folder, *people):
+    write(folder, whole_body_document(*people))
+    path = folder / "my.toml"
+    path.write_text('schema = "wholebody133"\ntrain = {annotations = "labels.json"}')
+    return str(path)
+
+
+def test_feet_face_and_hands_are_told_of_and_read_when_asked_for(tmp_path):
+    notes = []
+    without = opened(tmp_path, whole_body_document(whole_body()), notes)
+    assert without.schema.name == "coco17"
+    (told,) = (note for note in notes if "feet, face and hands are labelled too" in note)
+    assert 'name the data set coco-wholebody, or write schema = "wholebody133"' in told
+    notes = []
+    people = open_dataset(whole_body_toml(tmp_path, whole_body()), on_note=notes.append)
+    assert people.schema == load_schema("wholebody133")
+    assert not any("feet, face and hands" in note for note in notes)
+    visible = np.zeros(133, int)
+    for part in ("body", "face", "lefthand"):
+        span = np.arange(*WHOLE_BODY_PARTS[part])
+        visible[span] = 1 + span % 2
+    assert people.visible_NK[0].tolist() == visible.tolist()
+    points = np.stack([np.arange(133), 2 * np.arange(133)], axis=1) * (visible > 0)[:, None]
+    assert people.keypoints_NK2[0].tolist() == points.tolist()
+
+
+def test_parts_that_a_whole_body_file_lacks_are_unlabelled(tmp_path):
+    lacking = whole_body(id=2, face_kpts=[])
+    del lacking["lefthand_kpts"]
+    notes = []
+    toml = whole_body_toml(tmp_path, whole_body(), lacking, person(id=3, keypoints=...))
+    people = open_dataset(toml, on_note=notes.append)
+    assert (people.visible_NK > 0).sum(axis=1).tolist() == [17 + 68 + 21, 17, 0]
+    assert "1 annotations have no keypoints: not used for training" in notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"face_kpts": [1, 2, 2]}, "annotation 1 has 3 numbers in 'face_kpts', expected 204: x, y"
+         " and visibility of 68 keypoints"),
+        ({"face_kpts": [1, 2, 0.4] * 68}, "visibility 0.4 of its keypoint 1 in 'face_kpts'"),
+        ({"keypoints": [1, 2, 2] * 16}, "annotation 1 has 48 numbers in 'keypoints', expected 51"),
+    ],
+)  # fmt: skip
+def test_whole_bodies_that_contradict_themselves(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        open_dataset(whole_body_toml(tmp_path, whole_body(id=2), whole_body(**changes)))
+
+
+def test_a_file_that_has_joined_the_parts_itself(tmp_path):
+    joined = [1, 2, 2] * 133
+    content = whole_body_document(whole_body(keypoints=joined))
+    content["categories"][0]["keypoints"] = load_schema("wholebody133").keypoints
+    notes = []
+    assert opened(tmp_path, content, notes).schema.name == "wholebody133"
+    assert not any("feet, face and hands" in note for note in notes)
+
+
+def test_the_layout_of_whole_bodies_is_that_of_coco(tmp_path):
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    write(tmp_path, "", photos=("val2017/a.jpg",))
+    path = folder / "coco_wholebody_val_v1.0.json"
+    path.write_text(json.dumps(whole_body_document(whole_body())))
+    people = open_dataset("coco-wholebody", split="val", folder=tmp_path)
+    assert (people.name, len(people.schema)) == ("coco-wholebody val2017", 133)
+    assert people.folder == tmp_path / "val2017"
 
 
 def test_schema_of_a_file(tmp_path):
@@ -346,7 +435,9 @@ def test_photos_that_are_not_found(tmp_path):
 def test_missing_file_and_unknown_names(tmp_path):
     with pytest.raises(InputError, match=r"none\.json' cannot be read: No such file"):
         open_dataset(str(tmp_path / "none.json"))
-    with pytest.raises(InputError, match="data set 'cocoa' is not known; expected coco, crowdpose"):
+    with pytest.raises(
+        InputError, match="data set 'cocoa' is not known; expected coco, coco-wholebody"
+    ):
         open_dataset("cocoa")
     with pytest.raises(InputError, match=r"is a folder without data\.yaml"):
         open_dataset(str(tmp_path))

@@ -27,7 +27,7 @@ from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.evaluation import EvalReport, EvalSettings, score, select
 from hrnet_cli.measuring import mean_pck
 from hrnet_cli.predictions import Predictions, merge, predict, read_boxes
-from hrnet_cli.schema import KeypointSchema
+from hrnet_cli.schema import KeypointSchema, load_schema
 from hrnet_cli.structures import Boxes
 
 TORSO = KeypointSchema(
@@ -470,7 +470,8 @@ def test_without_labelled_people_there_is_no_number():
     assert column.stats == dict.fromkeys(STATS)
     assert "no labelled person with keypoints" in column.missing["AP"]
     assert column.AP_interval is None
-    assert column.to_json()["keypoints"][0] == {"name": "left_shoulder", "oks": None, "pck": None}
+    nothing = dict.fromkeys(("oks", "pck", "mean_px", "median_px", "p95_px", "nme"))
+    assert column.to_json()["keypoints"][0] == {"name": "left_shoulder", "labels": 0} | nothing
 
 
 def test_finding_nobody_is_zero():
@@ -678,7 +679,7 @@ def test_pck_of_the_torso():
         person_metrics.span_pck(people, scored, ("left_shoulder", "right_hip"), 0.2),
         [2 / 3, 2 / 3, 1 / 3],
     )
-    with pytest.raises(ConfigError, match="no keypoint 'left_hip', expected one of left_shoulder"):
+    with pytest.raises(UsageError, match="no keypoint 'left_hip', expected one of left_shoulder"):
         person_metrics.span_pck(people, scored, ("left_shoulder", "left_hip"))
     assert mean_pck(people, scored) == pytest.approx(5 / 9)
 
@@ -694,6 +695,116 @@ def test_the_pck_of_a_training_is_of_the_box_where_nobodys_torso_is_labelled():
     assert mean_pck(people, score(people, found, NO_INTERVAL).people) == pytest.approx(3 / 4)
 
 
+def scattered(people):
+    """Return poses some pixels off their labels, for all people but the last."""
+    off_NK2 = np.random.default_rng(4).normal(0, 9, (len(people) - 1, len(TORSO), 2))
+    poses = (people.keypoints_NK2[:-1] + off_NK2).astype(np.float32)
+    return make_predictions(people, people.photo_of_N[:-1], poses, truth_of_N=np.arange(len(poses)))
+
+
+def lacking(count=9):
+    """Return people with torsos of 50 to 90 pixels, some labels and two norms missing."""
+    span_N = np.linspace(50, 90, count)
+    pose = np.zeros((count, 3, 2)) + 100
+    pose[:, 1, 1] += span_N
+    visible = np.full((count, 3), 2)
+    visible[[0, 1, 2], [0, 1, 2]] = 0
+    visible[5] = 1
+    crowd = np.arange(count) == 4
+    return make_people(np.arange(count) // 2, pose, visible=visible, crowd_N=crowd)
+
+
+@pytest.mark.parametrize("norm", ["box", "torso", "right_hip, left_shoulder"])
+def test_errors_in_pixels_are_those_of_a_few_lines_of_numpy(norm):
+    people = lacking()
+    found = scattered(people)
+    column = score(people, found, replace(NO_INTERVAL, norm=norm, pck_threshold=0.15))
+    per_keypoint, of_norm = [[], [], []], [[], [], []]
+    for n in range(8):
+        if n == 4:  # a crowd
+            continue
+        (x1, y1), (x2, y2) = people.keypoints_NK2[n][:2]
+        unit = 80.0 if norm == "box" else np.hypot(x2 - x1, y2 - y1)
+        has_unit = norm == "box" or n not in (0, 1)
+        for k in range(3):
+            if people.visible_NK[n, k]:
+                (x, y), (u, v) = people.keypoints_NK2[n, k], found.keypoints_NK2[n, k]
+                per_keypoint[k].append(np.sqrt((x - u) ** 2 + (y - v) ** 2))
+                of_norm[k] += [per_keypoint[k][-1] / unit] * has_unit
+    assert [one.count for one in column.keypoint_errors] == [6, 6, 6]
+    for k, one in enumerate(column.keypoint_errors):
+        want = np.mean(per_keypoint[k]), np.median(per_keypoint[k])
+        assert (one.mean_px, one.median_px) == pytest.approx(want, rel=1e-6)
+        ordered = sorted(per_keypoint[k])  # The 95th percentile of six: a quarter below the last.
+        assert one.p95_px == pytest.approx(ordered[-1] - (ordered[-1] - ordered[-2]) / 4, rel=1e-6)
+        assert one.nme == pytest.approx(np.mean(of_norm[k]), rel=1e-6)
+        assert column.keypoint_pck_K[k] == pytest.approx(np.mean(np.array(of_norm[k]) < 0.15))
+    assert column.errors.count == 18
+    assert column.errors.mean_px == pytest.approx(np.mean(per_keypoint), rel=1e-6)
+    assert column.errors.median_px == pytest.approx(np.median(per_keypoint), rel=1e-6)
+    assert column.errors.nme == pytest.approx(np.mean(np.concatenate(of_norm)), rel=1e-6)
+
+
+def test_errors_with_other_boxes_are_those_of_the_people_that_were_met():
+    # Two people of one photo: the poses come in the other order, and one is nobody's.
+    people = make_people([0, 0], [np.full((3, 2), 50.0), np.full((3, 2), 150.0)])
+    poses = [np.full((3, 2), 400.0), np.full((3, 2), 153.0), np.full((3, 2), 51.0)]
+    column = score(people, make_predictions(people, [0, 0, 0], poses), NO_INTERVAL)
+    assert column.people.pose_C.tolist() == [2, 1]
+    assert column.errors.count == 6
+    assert column.errors.mean_px == pytest.approx(2 * np.sqrt(2))
+
+
+def test_errors_of_nobody():
+    people = make_people([0], np.full((1, 3, 2), 50.0))
+    nobody = make_predictions(people, [], np.zeros((0, 3, 2)))
+    for labels in (people, make_people([], [], photos=("0.png",))):
+        errors = score(labels, nobody, replace(NO_INTERVAL, norm="torso")).errors
+        assert errors.count == 0
+        assert np.isnan([errors.mean_px, errors.median_px, errors.p95_px, errors.nme]).all()
+
+
+def test_norms_of_schemas():
+    ends = {
+        name: person_metrics.norm_ends(load_schema(name), "head")
+        for name in ("mpii16", "crowdpose14", "aic14", "halpe26")
+    }
+    assert ends == {
+        "mpii16": ("head_top", "upper_neck"),
+        "crowdpose14": ("top_head", "neck"),
+        "aic14": ("head_top", "neck"),
+        "halpe26": ("head", "neck"),
+    }
+    with pytest.raises(UsageError, match="schema 'torso' has no head segment, expected") as raised:
+        person_metrics.norm_ends(TORSO, "head")
+    assert raised.value.hint == "name two of its keypoints: left_shoulder, right_hip, neck"
+    with pytest.raises(UsageError, match="schema 'hand21' has no keypoint 'left_shoulder'"):
+        person_metrics.norm_ends(load_schema("hand21"), "torso")
+    with pytest.raises(UsageError, match="no keypoint 'nekc'") as raised:
+        person_metrics.norm_ends(TORSO, "right_hip,nekc")
+    assert raised.value.hint == "did you mean 'neck'? name two of its keypoints"
+
+
+def test_parts_are_counted_alone():
+    # Three keypoints as two parts; the second person has no label in the second part.
+    people = make_people([0, 1], np.full((2, 3, 2), 100.0), visible=[[2, 2, 2], [2, 2, 0]])
+    poses = np.full((2, 3, 2), 100.0)
+    poses[0, 2] += 100  # beside the only label of the second part
+    found = make_predictions(people, [0, 1], poses)
+    column = score(people, found, NO_INTERVAL)
+    first, second = (
+        coco_metrics.part_numbers(people, found.photos_P, column.results, span)
+        for span in ((0, 2), (2, 3))
+    )
+    assert (first["AP"], first["AR"]) == (1, 1)
+    assert (second["AP"], second["AR"]) == (0, 0)
+    right = replace(column.results, keypoints_MK2=np.full((2, 3, 2), 100, np.float32))
+    # The pose of the second person is no false alarm in a part that is not labelled there.
+    assert coco_metrics.part_numbers(people, found.photos_P, right, (2, 3))["AP"] == pytest.approx(
+        1
+    )
+
+
 def test_hand_numbers():
     people = make_people([0, 1], np.full((2, 3, 2), 100.0))
     poses = np.full((1, 3, 2), 100.0)
@@ -701,12 +812,11 @@ def test_hand_numbers():
     found = make_predictions(people, [0], poses, truth_of_N=np.arange(1))
     numbers = person_metrics.hand_numbers(people, score(people, found, NO_INTERVAL).people)
     assert numbers["PCK"] == pytest.approx(2 / 3)
-    assert numbers["EPE"] == pytest.approx(8)
     # Of 20 steps of 1.5 pixels from 0: distance 0 is below 19 of them, 6 below 15, 18 below 7.
     assert numbers["AUC"] == pytest.approx((19 + 15 + 7) / 3 / 20)
     nobody = make_predictions(people, [], np.zeros((0, 3, 2)))
     empty = person_metrics.hand_numbers(people, score(people, nobody, NO_INTERVAL).people)
-    assert empty == {"PCK": None, "AUC": None, "EPE": None}
+    assert empty == {"PCK": None, "AUC": None}
 
 
 def test_mpii_pckh_counts_the_missed():

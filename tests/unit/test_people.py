@@ -58,6 +58,14 @@ def test_photos_are_found_by_their_index():
     assert make().photo_path(1) == Path("photos/sub/b.jpg")
 
 
+def test_boxes_that_say_what_is_cropped_are_not_cut():
+    boxes = np.tile([-10.0, 20.0, 130.0, 40.0], (2, 1))
+    people = make(2, boxes_N4=boxes, uncut_N=np.array([True, False]))
+    assert people.usable().boxes_N4.tolist() == [[-10, 20, 130, 40], [0, 20, 99, 39]]
+    joined = join_people([people, make(1)])
+    assert joined.uncut_N.tolist() == [True, False, False]
+
+
 # ---------------------------------------------------------------- picking
 
 

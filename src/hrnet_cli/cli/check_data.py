@@ -32,8 +32,8 @@ def check_data(
         str,
         typer.Argument(
             metavar="DATASET",
-            help="coco, crowdpose, a COCO-style .json, a data set .toml, or a YOLO-pose data.yaml"
-            " or its folder.",
+            help="coco, coco-wholebody, crowdpose, mpii, a COCO-style .json, a data set .toml, or a"
+            " YOLO-pose data.yaml or its folder.",
         ),
     ],
     split: Annotated[str, typer.Option("--split", help="Which part: train, val, ...")] = "train",

@@ -37,8 +37,8 @@ def eval_(
         str,
         typer.Option(
             "--dataset",
-            help="What to measure on: coco, crowdpose, a COCO-style .json, a data set .toml, or a"
-            " YOLO-pose data.yaml.",
+            help="What to measure on: coco, coco-wholebody, crowdpose, mpii, a COCO-style .json, a"
+            " data set .toml, or a YOLO-pose data.yaml.",
         ),
     ] = "coco",
     data: Annotated[
@@ -116,6 +116,25 @@ def eval_(
             help="Of two poses with a higher OKS, keep the surer.",
         ),
     ] = 0.9,
+    pck: Annotated[
+        float,
+        typer.Option("--pck", help="Largest distance of a correct keypoint, as a part of --norm."),
+    ] = 0.2,
+    norm: Annotated[
+        str,
+        typer.Option(
+            "--norm",
+            help="What distances are divided by for PCK and NME: the box's longer side, the torso,"
+            " the head segment, or the distance of two keypoints by name.",
+            metavar="box|torso|head|A,B",
+        ),
+    ] = "box",
+    per_keypoint: Annotated[
+        bool,
+        typer.Option(
+            "--per-keypoint", help="Print a table of each keypoint too; page and JSON have it."
+        ),
+    ] = False,
     flip_test: FlipTestOption = True,
     batch_size: BatchSizeOption = 32,
     device: DeviceOption = "auto",
@@ -162,7 +181,7 @@ def eval_(
     ] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure a model on labelled photos: COCO's AP and AR, each keypoint, each person.
+    """Measure a model on labelled photos: COCO's AP and AR, pixels, each keypoint, each person.
 
     The settings are those of the official test. Writes a page, and the poses as COCO results.
     """
@@ -183,6 +202,9 @@ def eval_(
             nms=nms,
             keypoint_threshold=keypoint_threshold,
             oks_threshold=oks_threshold,
+            pck=pck,
+            norm=norm,
+            per_keypoint=per_keypoint,
             flip_test=flip_test,
             batch_size=batch_size,
             device=device,

@@ -1,6 +1,6 @@
-"""What `hrnet eval` counts beside COCO's numbers, where the keypoints and labels allow it."""
+"""What `hrnet eval` counts beside COCO's numbers: pixels, and what keypoints and labels allow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,19 +8,22 @@ if TYPE_CHECKING:
     from hrnet_cli.config import WeightsEntry
     from hrnet_cli.data.people import Array, LabelledPeople
     from hrnet_cli.eval_report import PublishedNumber
-    from hrnet_cli.evaluation import EvalColumn
+    from hrnet_cli.evaluation import EvalColumn, EvalSettings
+    from hrnet_cli.schema import KeypointSchema
 
-# Number -> what it counts.
+# Number of some keypoints or labels -> what it counts.
 FURTHER = {
     "PCK_torso": "keypoints closer than 0.2 of left shoulder to right hip, mean over keypoints",
     "PCK_box": "keypoints closer than 0.2 of the longer side of the labelled box",
     "AUC": "area under the PCK curve up to 30 pixels",
-    "EPE_px": "mean distance in pixels",
+    "AP_body": "AP of the body's 17 keypoints alone, AP_foot and so on of those of the other parts"
+    " (COCO-WholeBody); AP is that of all 133",
     "PCKh50": "keypoints closer than 0.5 of the head (MPII), mean over labels",
     "PCKh10": "the same at 0.1, which the benchmark takes at 0.11",
 }
+# Of all keypoints.
+ERRORS = ("PCK", "NME", "EPE_px", "EPE_median_px", "EPE_p95_px")
 MPII_THRESHOLDS = {"PCKh50": 0.5, "PCKh10": 0.11}
-TORSO = ("left_shoulder", "right_hip")
 HAND = "hand21"
 MPII = "mpii16"
 CROWDPOSE = "crowdpose14"
@@ -41,10 +44,12 @@ class LabelExtras:
     Attributes:
         crowd_index_P: CrowdPose's crowd index of each photo, or None.
         head_boxes_N4: MPII's head box (x1, y1, x2, y2) of each person, or None.
+        missing: Why, for each number that cannot be counted without such additions.
     """
 
     crowd_index_P: "Array | None" = None
     head_boxes_N4: "Array | None" = None
+    missing: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def read_extras(
@@ -63,38 +68,80 @@ def read_extras(
 
         return LabelExtras(crowd_index_P=read_crowd_index(path, people))
     if people.schema.name == MPII:
-        from hrnet_cli.data.head_boxes import read_head_boxes
-
-        return LabelExtras(head_boxes_N4=read_head_boxes(path, people))
+        return _read_head_boxes(path, people)
     return LabelExtras()
 
 
+def _read_head_boxes(path: Path, people: "LabelledPeople") -> LabelExtras:
+    from hrnet_cli.data import head_boxes, mpii
+
+    if not mpii.is_mpii(path):
+        return LabelExtras(head_boxes_N4=head_boxes.read_head_boxes(path, people))
+    matlab = path.with_name(f"gt_{path.stem}.mat")
+    if matlab.is_file():
+        return LabelExtras(head_boxes_N4=mpii.read_head_boxes(matlab, people))
+    why = f"the head boxes of '{matlab}' are not there; --norm head takes the head segment"
+    return LabelExtras(missing=dict.fromkeys(MPII_THRESHOLDS, why))
+
+
 def further_numbers(
-    people: "LabelledPeople", column: "EvalColumn", extras: LabelExtras
+    people: "LabelledPeople",
+    column: "EvalColumn",
+    extras: LabelExtras,
+    evaluator: str = "pycocotools",
 ) -> dict[str, float | None]:
-    """Return what the benchmarks of these keypoints count, by the names of `FURTHER`.
+    """Return what is counted by the names of `ERRORS`, and of `FURTHER` where keypoints allow it.
 
     None where there is nobody to count.
     """
     import numpy as np
 
     from hrnet_cli import person_metrics
+    from hrnet_cli.coco_metrics import part_numbers
+    from hrnet_cli.schema import WHOLE_BODY, WHOLE_BODY_PARTS
 
-    numbers: dict[str, float | None] = {}
-    if all(name in people.schema.index for name in TORSO):
-        values_K = person_metrics.span_pck(people, column.people, TORSO)
+    def mean(values_K: "Array") -> float | None:
         there_K = ~np.isnan(values_K)
-        numbers["PCK_torso"] = float(values_K[there_K].mean()) if there_K.any() else None
+        return float(values_K[there_K].mean()) if there_K.any() else None
+
+    errors = column.errors
+    found = (errors.nme, errors.mean_px, errors.median_px, errors.p95_px)
+    numbers: dict[str, float | None] = {"PCK": mean(column.keypoint_pck_K)}
+    numbers |= {
+        name: None if np.isnan(value) else value
+        for name, value in zip(ERRORS[1:], found, strict=True)
+    }
+    if all(name in people.schema.index for name in person_metrics.TORSO):
+        numbers["PCK_torso"] = mean(person_metrics.span_pck(people, column.people))
     if people.schema.name == HAND:
         hand = person_metrics.hand_numbers(people, column.people)
-        numbers |= {"PCK_box": hand["PCK"], "AUC": hand["AUC"], "EPE_px": hand["EPE"]}
+        numbers |= {"PCK_box": hand["PCK"], "AUC": hand["AUC"]}
+    if people.schema.name == WHOLE_BODY:
+        photos_P = column.predictions.photos_P
+        for part, span in WHOLE_BODY_PARTS.items():
+            found_part = part_numbers(people, photos_P, column.results, span, evaluator)
+            numbers[f"AP_{part}"] = found_part["AP"]
     if extras.head_boxes_N4 is not None:
         for name, threshold in MPII_THRESHOLDS.items():
             pckh_K = person_metrics.mpii_pckh(
                 people, column.people, extras.head_boxes_N4, threshold
             )
             numbers[name] = _mean_over_labels(people, column, pckh_K)
-    return numbers
+    return numbers | dict.fromkeys(extras.missing)
+
+
+def number_words(schema: "KeypointSchema", settings: "EvalSettings") -> dict[str, str]:
+    """Return what the numbers beside COCO's count, by name."""
+    from hrnet_cli.person_metrics import norm_words
+
+    return {
+        "PCK": f"keypoints closer than {settings.pck_threshold:g} of"
+        f" {norm_words(schema, settings.norm)}, mean over keypoints",
+        "NME": f"mean distance as a part of {norm_words(schema, settings.norm)}",
+        "EPE_px": "mean distance in pixels of the photo between keypoint and label, of people with"
+        " a pose; beside it median and 95th percentile",
+        **FURTHER,
+    }
 
 
 def published_number(
@@ -134,10 +181,7 @@ def _annotation_file(dataset: str, split: str, data: Path | None) -> Path | None
     if layout is None:
         return None
     root = data or Path(layout.folder)
-    names = (
-        pattern.format(split=layout.splits.get(split, split)) for pattern in layout.annotations
-    )
-    return next((root / name for name in names if (root / name).is_file()), None)
+    return next((path for path in layout.annotation_files(root, split) if path.is_file()), None)
 
 
 def _mean_over_labels(

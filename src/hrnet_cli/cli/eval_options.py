@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 
 from hrnet_cli.cli.options import check_choice, check_runtime, parse_size
@@ -11,10 +13,11 @@ from hrnet_cli.errors import InputError, UsageError
 
 GT = "gt"
 DETECTOR = "detector"
-# Data sets of people in COCO's own layout, for which a person detector makes sense unasked.
-PEOPLE = ("coco", "crowdpose")
+# Known data sets for which a person detector makes sense unasked; MPII labels only some people.
+PEOPLE = ("coco", "coco-wholebody", "crowdpose")
 EVALUATORS = ("pycocotools", "faster")
 NMS = ("hard", "soft", "none")
+NORMS = ("box", "torso", "head")
 REPORT = "report.html"
 
 
@@ -52,6 +55,9 @@ class EvalOptions:
     nms: str
     keypoint_threshold: float
     oks_threshold: float
+    pck: float
+    norm: str
+    per_keypoint: bool
     flip_test: bool
     batch_size: int
     device: str
@@ -105,6 +111,12 @@ def check_options(options: EvalOptions) -> None:
     check_choice(options.evaluator, "--evaluator", EVALUATORS)
     check_choice(options.nms, "--nms", NMS)
     _check_evaluator(options.evaluator)
+    _check_norm(options.norm)
+    if not 0 < options.pck < inf:
+        raise UsageError(
+            f"--pck is {options.pck:g}, expected a number above 0",
+            hint="it is a part of --norm, such as 0.1",
+        )
     wanted = options.wanted
     if not wanted:
         raise UsageError("--boxes is empty, expected gt, detector or a file of boxes")
@@ -129,6 +141,17 @@ def _check_evaluator(evaluator: str) -> None:
         raise UsageError(
             "--evaluator faster needs the package faster-coco-eval, which is not installed",
             hint="pip install 'hrnet-cli[faster]', or leave --evaluator out: the numbers are equal",
+        )
+
+
+def _check_norm(norm: str) -> None:
+    """Refuse what cannot be a norm; whether the keypoints are there is not known yet."""
+    names = [name.strip() for name in norm.split(",")]
+    if norm not in NORMS and (len(names) != 2 or not all(names)):
+        close = get_close_matches(norm, NORMS, n=1)
+        raise UsageError(
+            f"--norm is '{norm}', expected {', '.join(NORMS)} or two keypoints as NAME,NAME",
+            hint=f"did you mean '{close[0]}'?" if close else "such as left_eye,right_eye",
         )
 
 

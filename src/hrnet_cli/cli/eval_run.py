@@ -14,9 +14,9 @@ import typer
 from hrnet_cli.cli import console
 from hrnet_cli.cli.eval_numbers import (
     BOX_AREA_SCHEMAS,
-    FURTHER,
     LabelExtras,
     further_numbers,
+    number_words,
     published_number,
     read_extras,
 )
@@ -136,11 +136,20 @@ def run(options: EvalOptions) -> None:
     except OutputError:
         # What took hours to compute is said all the same.
         evaluation = replace(evaluation, written=evaluation.written[:-1])
-        print_evaluation(evaluation, json=options.json, quiet=options.quiet)
+        _print(options, evaluation)
         raise
-    print_evaluation(evaluation, json=options.json, quiet=options.quiet)
+    _print(options, evaluation)
     if problems.errors:
         raise typer.Exit(ExitCode.INPUT)
+
+
+def _print(options: EvalOptions, evaluation: Evaluation) -> None:
+    print_evaluation(
+        evaluation,
+        json=options.json,
+        per_keypoint=options.per_keypoint,
+        quiet=options.quiet,
+    )
 
 
 def _refuse_existing(options: EvalOptions) -> None:
@@ -179,11 +188,13 @@ def _download(options: EvalOptions) -> None:
 def _open_people(options: EvalOptions) -> "LabelledPeople":
     from hrnet_cli.data import open_dataset
     from hrnet_cli.data.names import describe_schema
+    from hrnet_cli.person_metrics import norm_ends
 
     notes: list[str] = []
     people = open_dataset(
         options.dataset, split=options.split, folder=options.data, on_note=notes.append
     )
+    norm_ends(people.schema, options.norm)  # Refuses a wrong name before and not after hours.
     if not options.quiet:
         # What is taken for the keypoints is news only where the user brought them.
         known = describe_schema(people) if options.dataset in PEOPLE else ()
@@ -287,9 +298,11 @@ def _measure(
         published_ap=model.entry.published_ap if published and model.entry else None,
         crowd_index_P=extras.crowd_index_P,
     )
-    further = further_numbers(people, column, extras)
+    further = further_numbers(people, column, extras, options.evaluator)
     missing = {name: "nobody to count" for name, value in further.items() if value is None}
-    return replace(column, stats=column.stats | further, missing=column.missing | missing)
+    return replace(
+        column, stats=column.stats | further, missing=column.missing | missing | extras.missing
+    )
 
 
 def _settings(options: EvalOptions, people: "LabelledPeople") -> "EvalSettings":
@@ -303,6 +316,8 @@ def _settings(options: EvalOptions, people: "LabelledPeople") -> "EvalSettings":
         evaluator=options.evaluator,
         resamples=options.resamples,
         seed=options.seed,
+        pck_threshold=options.pck,
+        norm=options.norm,
     )
 
 
@@ -342,6 +357,7 @@ def _write_page(options: EvalOptions, people: "LabelledPeople", evaluation: Eval
     from hrnet_cli.eval_report import EvalContext, write_eval_report
     from hrnet_cli.run_folder import hardware, versions
 
+    words = number_words(people.schema, evaluation.report.settings)
     facts = [
         ("model file", f"{evaluation.model_file}, sha256 {evaluation.model_sha256}"),
         *((f"boxes {name}", title) for name, title in evaluation.sources.items()),
@@ -352,12 +368,12 @@ def _write_page(options: EvalOptions, people: "LabelledPeople", evaluation: Eval
         ("batch size", str(options.batch_size)),
         ("seconds", f"{evaluation.seconds:.1f}"),
         ("published elsewhere", published_elsewhere(evaluation.entry)),
-        *FURTHER.items(),
+        *words.items(),
     ]
     shown = {"detector": "detector" in evaluation.sources}
     shown |= {"published elsewhere": bool(published_elsewhere(evaluation.entry))}
     stats = {name for column in evaluation.report.columns for name in column.stats}
-    shown |= {name: name in stats for name in FURTHER}
+    shown |= {name: name in stats for name in words}
     context = EvalContext(
         command=shlex.join(["hrnet", *sys.argv[1:]]),
         date=f"{datetime.now(UTC):%Y-%m-%d}",

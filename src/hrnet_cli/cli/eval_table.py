@@ -1,12 +1,14 @@
 """What ``hrnet eval`` prints: a table or JSON on stdout, notes on stderr."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrnet_cli.cli import console
 from hrnet_cli.cli.detect_report import echo_json
-from hrnet_cli.cli.eval_numbers import FURTHER
+from hrnet_cli.cli.eval_numbers import number_words
 
 if TYPE_CHECKING:
     from hrnet_cli.config import WeightsEntry
@@ -80,12 +82,18 @@ class Evaluation:
         }
 
 
-def print_evaluation(evaluation: Evaluation, *, json: bool, quiet: bool) -> None:
+def print_evaluation(
+    evaluation: Evaluation, *, json: bool, per_keypoint: bool, quiet: bool
+) -> None:
     """Print the numbers on stdout and what else is to say on stderr."""
     if json:
         echo_json(evaluation.to_json())
     else:
-        _print_table(evaluation)
+        heading = f"{evaluation.report.model} on {evaluation.report.dataset}"
+        titles = [_title(column, evaluation) for column in evaluation.report.columns]
+        _print_table(heading, ["", *titles], _rows(evaluation))
+        if per_keypoint:
+            _print_keypoints(evaluation, titles)
     if not quiet:
         for line in notes(evaluation):
             console.say(line)
@@ -105,8 +113,10 @@ def notes(evaluation: Evaluation) -> list[str]:
         lines += [f"{column.boxes}: {name}: {why}" for name, why in column.missing.items()]
     if not evaluation.published and (line := published_elsewhere(evaluation.entry)):
         lines.append(f"{line}; no column here has such boxes on such photos")
-    further = {name for column in report.columns for name in column.stats if name in FURTHER}
-    lines += [f"{name}: {words}" for name, words in FURTHER.items() if name in further]
+    counted = {name for column in report.columns for name in column.stats}
+    for name, words in number_words(report.columns[0].schema, report.settings).items():
+        if name in counted:
+            lines.append(f"{name}: {words}")
     if evaluation.unusable:
         lines.append(f"{len(evaluation.unusable)} photos could not be used: nobody was found there")
     lines.append(f"{evaluation.seconds:.1f} s; wrote {', '.join(evaluation.written)}")
@@ -124,25 +134,29 @@ def _published_json(published: "PublishedNumber | None") -> dict[str, Any] | Non
     return None if published is None else asdict(published)
 
 
-def _print_table(evaluation: Evaluation) -> None:
+def _print_table(heading: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    columns = evaluation.report.columns
-    titles = [_title(column, evaluation) for column in columns]
-    rows = _rows(evaluation)
-    heading = f"{evaluation.report.model} on {evaluation.report.dataset}"
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("", min_width=max(len(row[0]) for row in rows))
-    for number, title in enumerate(titles, start=1):
+    for number, title in enumerate(head):
         # A narrow terminal or a pipe must not shorten names and numbers.
         width = max(len(title), *(len(row[number]) for row in rows))
-        table.add_column(Text(title), min_width=width, justify="right")
+        table.add_column(Text(title), min_width=width, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console.out().print(Text(heading))
     console.out().print(table, soft_wrap=False, crop=False)
+
+
+def _print_keypoints(evaluation: Evaluation, titles: Sequence[str]) -> None:
+    from hrnet_cli.eval_report import KEYPOINT_COLUMNS, keypoint_rows
+
+    for column, title in zip(evaluation.report.columns, titles, strict=True):
+        console.out().print()
+        rows = keypoint_rows(column, _number)
+        _print_table(f"each keypoint, boxes {title}", KEYPOINT_COLUMNS, rows)
 
 
 def _title(column: "EvalColumn", evaluation: Evaluation) -> str:
@@ -177,4 +191,4 @@ def _interval(column: "EvalColumn") -> str:
 
 
 def _number(value: float | None, decimals: int = 3) -> str:
-    return NOTHING if value is None else f"{value:.{decimals}f}"
+    return NOTHING if value is None or math.isnan(value) else f"{value:.{decimals}f}"

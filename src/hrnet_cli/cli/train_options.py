@@ -12,8 +12,8 @@ DatasetOption = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        help="What to learn from: coco, a COCO-style .json, a .toml that describes a data set, or"
-        " a YOLO-pose data.yaml.",
+        help="What to learn from: coco, coco-wholebody, crowdpose, mpii, a COCO-style .json, a"
+        " .toml that describes a data set, or a YOLO-pose data.yaml.",
     ),
 ]
 ValOption = Annotated[

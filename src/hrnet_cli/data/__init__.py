@@ -23,8 +23,9 @@ def open_dataset(
     """Return the labelled people of a data set.
 
     Args:
-        name: ``coco``, ``crowdpose``, or a path: a COCO-style ``.json``, a data set file ``.toml``,
-            or a YOLO-pose ``data.yaml`` or the folder it lies in.
+        name: ``coco``, ``coco-wholebody``, ``crowdpose``, ``mpii``, or a path: a ``.json`` in the
+            style of COCO or of MPII's official records, a data set file ``.toml``, or a YOLO-pose
+            ``data.yaml`` or the folder it lies in.
         split: ``train`` or ``val``, or what the data set calls it; a JSON file is one split.
         folder: Where the data lie: the folder of ``coco``, the photos of a JSON file.
         on_note: Called with a line for each thing worth knowing: what the keypoints are taken to

@@ -203,7 +203,7 @@ def _box_findings(people: LabelledPeople) -> Iterator[Finding]:
     yield _people_finding("person boxes have no area", people, flat_N, True)
     yield _people_finding("people have the area 0", people, (people.areas_N <= 0) & ~flat_N, True)
     yield _people_finding("person boxes lie outside the photo", people, outside_N, True)
-    reaching_N = _any(over_N2) & ~outside_N
+    reaching_N = _any(over_N2) & ~outside_N & ~people.uncut_N
     yield _people_finding("person boxes reach outside the photo", people, reaching_N)
     tiny_N = ~flat_N & (sides_N2.max(axis=1) < TINY_PX)
     yield _people_finding(f"people are smaller than {TINY_PX} pixels", people, tiny_N)

@@ -13,15 +13,29 @@ from typing import Any
 import numpy as np
 
 from hrnet_cli.data import labels
-from hrnet_cli.data.coco_annotations import LARGEST_ID, AnnotationTable
+from hrnet_cli.data.coco_annotations import LARGEST_ID, PART_FIELDS, AnnotationTable
 from hrnet_cli.data.coco_categories import choose_schema
-from hrnet_cli.data.coco_json import Document, Image, column, id_column, load_document, without_gc
+from hrnet_cli.data.coco_json import (
+    Annotation,
+    Document,
+    Image,
+    column,
+    id_column,
+    load_document,
+    without_gc,
+)
 from hrnet_cli.data.coco_results import CATEGORY_ID
 from hrnet_cli.data.labels import Labels
+from hrnet_cli.data.names import complete_schema
 from hrnet_cli.data.people import Ints, LabelledPeople
 from hrnet_cli.errors import InputError
-from hrnet_cli.schema import KeypointSchema, schema_to_dict
+from hrnet_cli.schema import WHOLE_BODY, KeypointSchema, load_schema, schema_to_dict
 
+_BODY = "coco17"  # the keypoints of COCO-WholeBody that stand in ``keypoints``
+_LEFT_OUT = (
+    "feet, face and hands are labelled too and left out: for all 133 keypoints name the data set"
+    f' coco-wholebody, or write schema = "{WHOLE_BODY}" in a data set file'
+)
 _BEYOND_PX = 1_000_000_000  # no photo has such a side
 
 
@@ -36,7 +50,8 @@ def read_coco(
 
     Args:
         path: The file.
-        schema: Its keypoints, where the file does not name them itself or names them differently.
+        schema: Its keypoints, where the file does not name them itself or names them differently;
+            those of COCO-WholeBody are read with feet, face and hands when it is that schema.
         category: Name of the category to take where several have different keypoints.
         cache: Keep the result in the cache folder and take it from there next time.
 
@@ -102,7 +117,14 @@ def _parse(
     category: str | None,
 ) -> Labels:
     images, annotations = document.images, document.annotations
-    schema, category_ids, notes = choose_schema(path, document.categories, schema, category)
+    divided = _is_divided(annotations)
+    whole_body = schema if divided and schema and _is_whole_body(schema) else None
+    named = load_schema(_BODY) if whole_body else schema  # by the categories
+    schema, category_ids, notes = choose_schema(path, document.categories, named, category)
+    if whole_body:
+        schema = complete_schema(whole_body)
+    elif divided:
+        notes.append(_LEFT_OUT)
     if not images:
         raise InputError(f"'{path}' names no photos ('images' is empty)")
     wanted = [kind in category_ids for kind in _hashable(column(annotations, "category_id"))]
@@ -113,7 +135,7 @@ def _parse(
         )
     if len(kept) < len(annotations):
         notes.append(f"{len(annotations) - len(kept)} annotations of other categories left out")
-    table = AnnotationTable(path, kept, len(schema), notes)
+    table = AnnotationTable(path, kept, len(schema), notes, whole_body is not None)
     photo_ids_P, index_of = _photo_ids(path, images, notes)
     keypoints_NK2, visible_NK = table.keypoints()
     if not visible_NK.any():
@@ -139,6 +161,20 @@ def _parse(
     )
     sources, source_of_N = table.sources()
     return Labels(people, sources, source_of_N, tuple(notes))
+
+
+def _is_divided(annotations: list[Annotation]) -> bool:
+    """Return whether annotations have feet, face or hands in fields beside the body's keypoints.
+
+    Some tools join them into ``keypoints`` and leave the fields there.
+    """
+    has_parts = any(any(column(annotations, field)) for field in PART_FIELDS)
+    body = next((row for row in column(annotations, "keypoints") if row), None)
+    return has_parts and (body is None or len(body) == 3 * len(load_schema(_BODY)))
+
+
+def _is_whole_body(schema: KeypointSchema) -> bool:
+    return schema.keypoints == load_schema(WHOLE_BODY).keypoints
 
 
 def _photo_ids(path: Path, images: list[Image], notes: list[str]) -> tuple[Ints, dict[Any, int]]:

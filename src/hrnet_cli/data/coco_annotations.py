@@ -17,11 +17,14 @@ from hrnet_cli.data.coco_json import Annotation, column, id_column, kind_of
 from hrnet_cli.data.people import Array, Ints
 from hrnet_cli.errors import InputError
 from hrnet_cli.oks import AREA_PER_BOX
+from hrnet_cli.schema import WHOLE_BODY_PARTS
 
 # Sides of a person box for each unit that the keypoints extend, where the file gives no box: the
 # median over 176 COCO people with 15 or more labelled keypoints (1.29 across, 1.22 down).
 BOX_PER_EXTENT = 1.25
 LARGEST_ID = 2**63
+# Fields of COCO-WholeBody with the keypoints of each part beside the body, in their order.
+PART_FIELDS = tuple(f"{part}_kpts" for part in WHOLE_BODY_PARTS if part != "body")
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class AnnotationTable:
         records: Its annotations.
         keypoint_count: K.
         notes: Lines to which each column adds what it derived.
+        whole_body: Whether feet, face and hands stand in fields of their own, as in COCO-WholeBody.
     """
 
     path: Path
     records: list[Annotation]
     keypoint_count: int
     notes: list[str]
+    whole_body: bool = False
 
     def ids(self) -> Ints:
         """Return the ids, counted from 1 where the file has none or they are no whole numbers."""
@@ -74,27 +79,18 @@ class AnnotationTable:
 
     def keypoints(self) -> tuple[Array, npt.NDArray[np.uint8]]:
         """Return (x, y) and visibility of all keypoints; zero where not labelled."""
-        width = 3 * self.keypoint_count
-        nothing = [0] * width
-        rows = column(self.records, "keypoints")
-        if not all(rows):
-            unlabelled = sum(not row for row in rows)
-            rows = [row or nothing for row in rows]
+        counts = {"keypoints": self.keypoint_count}
+        if self.whole_body:
+            sizes = [end - start for start, end in WHOLE_BODY_PARTS.values()]
+            counts = dict(zip(("keypoints", *PART_FIELDS), sizes, strict=True))
+        of_people = zip(*(column(self.records, field) for field in counts), strict=True)
+        if unlabelled := sum(not any(fields) for fields in of_people):
             self.notes.append(f"{unlabelled} annotations have no keypoints: not used for training")
-        values_NW = self._numbers(rows, "keypoints", width)
-        values_NK3 = values_NW.reshape(len(rows), self.keypoint_count, 3)
+        parts = [self._part(field, count) for field, count in counts.items()]
+        values_NK3 = np.concatenate(parts, axis=1)
         visible_NK = values_NK3[..., 2]
-        unknown = (visible_NK != 0) & (visible_NK != 1) & (visible_NK != 2)
-        if unknown.any():
-            person, keypoint = np.argwhere(unknown)[0]
-            self._refuse(
-                int(person),
-                f"visibility {visible_NK[person, keypoint]:g} of its keypoint {keypoint + 1},"
-                " expected 0, 1 or 2",
-                hint="how sure a label is goes into 'keypoint_weights', one number per keypoint",
-            )
         points_NK2 = np.where((visible_NK > 0)[..., None], values_NK3[..., :2], 0.0)
-        self._check_finite(points_NK2.reshape(len(rows), -1), "keypoints")
+        self._check_finite(points_NK2.reshape(len(self.records), -1), "keypoints")
         return points_NK2, visible_NK.astype(np.uint8)
 
     def boxes(
@@ -153,6 +149,27 @@ class AnnotationTable:
         places = [index[value] if isinstance(value, str) else -1 for value in values]
         return names, np.array(places, dtype=np.int16)
 
+    def _part(self, field: str, count: int) -> Array:
+        """Return the (x, y, visibility) of one field, (N, ``count``, 3)."""
+        nothing = [0] * (3 * count)
+        rows = [row or nothing for row in column(self.records, field)]
+        if field != "keypoints":
+            valid = column(self.records, field.replace("_kpts", "_valid"))
+            rows = [nothing if ok is False else row for ok, row in zip(valid, rows, strict=True)]
+        values_NK3 = self._numbers(rows, field, 3 * count).reshape(len(rows), count, 3)
+        visible_NK = values_NK3[..., 2]
+        unknown = (visible_NK != 0) & (visible_NK != 1) & (visible_NK != 2)
+        if unknown.any():
+            person, keypoint = np.argwhere(unknown)[0]
+            of = "" if field == "keypoints" else f" in '{field}'"
+            self._refuse(
+                int(person),
+                f"visibility {visible_NK[person, keypoint]:g} of its keypoint {keypoint + 1}{of},"
+                " expected 0, 1 or 2",
+                hint="how sure a label is goes into 'keypoint_weights', one number per keypoint",
+            )
+        return values_NK3
+
     def _label_weights(self, rows: Sequence[Sequence[Any]], field: str) -> Array:
         width = 1 if field == "label_weight" else self.keypoint_count
         values = self._numbers(rows, field, width)
@@ -175,10 +192,11 @@ class AnnotationTable:
     def _row(self, person: int, row: Any, field: str, width: int) -> list[float]:  # noqa: ANN401
         if not isinstance(row, (list, tuple)) or len(row) != width:
             got = len(row) if isinstance(row, (list, tuple)) else f"a {kind_of(row)} instead of"
-            each = f": x, y and visibility of {self.keypoint_count} keypoints"
+            each = f": x, y and visibility of {width // 3} keypoints"
             self._refuse(
                 person,
-                f"{got} numbers in '{field}', expected {width}{each * (field == 'keypoints')}",
+                f"{got} numbers in '{field}', expected {width}"
+                f"{each * (field in ('keypoints', *PART_FIELDS))}",
                 hint="the keypoints of the category and of every annotation must agree",
             )
         for value in row:

@@ -40,6 +40,15 @@ class Annotation(msgspec.Struct, gc=False):
     source: Any = None
     label_weight: Any = None
     keypoint_weights: Any = None
+    # COCO-WholeBody, beside ``keypoints``; see `schema.WHOLE_BODY_PARTS`.
+    foot_kpts: Any = None
+    face_kpts: Any = None
+    lefthand_kpts: Any = None
+    righthand_kpts: Any = None
+    foot_valid: Any = None
+    face_valid: Any = None
+    lefthand_valid: Any = None
+    righthand_valid: Any = None
 
 
 class Document(msgspec.Struct):

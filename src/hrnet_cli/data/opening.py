@@ -7,10 +7,11 @@ from pathlib import Path
 from hrnet_cli.data.coco import read_coco
 from hrnet_cli.data.dataset_toml import read_dataset_file
 from hrnet_cli.data.labels import Labels
+from hrnet_cli.data.mpii import is_mpii, read_mpii
 from hrnet_cli.data.photo_folders import find_photo_folder
 from hrnet_cli.data.yolo_pose import read_yolo_pose
 from hrnet_cli.errors import ConfigError, InputError, NoSplitError
-from hrnet_cli.schema import load_schema
+from hrnet_cli.schema import WHOLE_BODY, KeypointSchema, load_schema
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Layout:
 
     Attributes:
         folder: Default folder.
-        annotations: Patterns of the annotation file below it, tried in order.
+        annotations: Patterns of the annotation file below it, tried in order; ``{short}`` is the
+            split without the year.
         splits: What it calls ``train`` and ``val``.
         schema: Built-in schema of its keypoints.
         hint: What to do when it is not there.
@@ -42,6 +44,12 @@ class Layout:
     schema: str
     hint: str
 
+    def annotation_files(self, root: Path, split: str) -> list[Path]:
+        """Return where the annotation file of a split may be, in the order to try."""
+        name = self.splits.get(split, split)
+        short = name.removesuffix("2017")
+        return [root / pattern.format(split=name, short=short) for pattern in self.annotations]
+
 
 LAYOUTS = {
     "coco": Layout(
@@ -51,6 +59,17 @@ LAYOUTS = {
         "coco17",
         "link the folder with annotations/, train2017/ and val2017/ there (ln -s /path/to/coco"
         " data/coco), give it with --data DIR, or fetch val2017 with `hrnet eval --download`",
+    ),
+    "coco-wholebody": Layout(
+        "data/coco",
+        (
+            "annotations/coco_wholebody_{short}_v1.0.json",
+            "coco_wholebody_{short}_v1.0.json",
+        ),
+        {"train": "train2017", "val": "val2017"},
+        WHOLE_BODY,
+        "put the annotation files of COCO-WholeBody into annotations/ of COCO's folder, linked"
+        " there or given with --data DIR",
     ),
     "crowdpose": Layout(
         "data/crowdpose",
@@ -63,6 +82,14 @@ LAYOUTS = {
         {},
         "crowdpose14",
         "link the folder with json/ and images/ there, or give it with --data DIR",
+    ),
+    "mpii": Layout(
+        "data/mpii",
+        ("annot/{split}.json",),
+        {"val": "valid"},
+        "mpii16",
+        "link the folder with annot/ and images/ there, or give it with --data DIR; annot/ holds"
+        " the train.json and valid.json of the official code",
     ),
 }
 
@@ -100,26 +127,32 @@ def with_photos(labels: Labels, folder: Path, name: str | None = None) -> Labels
     return replace(labels, people=people)
 
 
+def _read_json(
+    path: Path, schema: KeypointSchema | None, category: str | None, *, cache: bool
+) -> Labels:
+    if is_mpii(path):
+        return read_mpii(path, schema)
+    return read_coco(path, schema=schema, category=category, cache=cache)
+
+
 def _open_known(wanted: Wanted) -> Labels:
     layout = LAYOUTS[wanted.name]
     root = wanted.folder or Path(layout.folder)
     split = layout.splits.get(wanted.split, wanted.split)
-    files = [root / pattern.format(split=split) for pattern in layout.annotations]
+    files = layout.annotation_files(root, split)
     path = next((file for file in files if file.is_file()), None)
     if path is None:
         raise NoSplitError(
             f"{wanted.name} {split} is not in '{root}': '{files[0]}' is missing", hint=layout.hint
         )
-    labels = read_coco(
-        path, schema=load_schema(layout.schema), category=wanted.category, cache=wanted.cache
-    )
+    labels = _read_json(path, load_schema(layout.schema), wanted.category, cache=wanted.cache)
     folder = find_photo_folder(labels.people.photos, path, split, root)
     return with_photos(labels, folder, f"{wanted.name} {split}")
 
 
 def _open_json(wanted: Wanted) -> Labels:
     path = Path(wanted.name)
-    labels = read_coco(path, category=wanted.category, cache=wanted.cache)
+    labels = _read_json(path, None, wanted.category, cache=wanted.cache)
     names = labels.people.photos
     return with_photos(labels, find_photo_folder(names, path, wanted.split, wanted.folder))
 
@@ -127,12 +160,8 @@ def _open_json(wanted: Wanted) -> Labels:
 def _open_toml(wanted: Wanted) -> Labels:
     file = read_dataset_file(Path(wanted.name), wanted.folder)
     part = file.part(wanted.split)
-    labels = read_coco(
-        part.annotations,
-        schema=file.schema,
-        category=wanted.category or file.category,
-        cache=wanted.cache,
-    )
+    category = wanted.category or file.category
+    labels = _read_json(part.annotations, file.schema, category, cache=wanted.cache)
     people = labels.people
     for name in file.keypoint_weights:
         if name not in people.schema.keypoints:

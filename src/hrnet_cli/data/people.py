@@ -42,6 +42,8 @@ class LabelledPeople:
         weights_NK: float32 label weight, 0 for unlabelled keypoints, 1 for ordinary labels, in
             between for labels less sure (pseudo labels).
         crowd_N: bool, True for regions that hold a crowd.
+        uncut_N: bool, True for boxes that `usable` leaves as they are: MPII's say what is cropped.
+            Left out, False for all.
     """
 
     name: str
@@ -58,9 +60,12 @@ class LabelledPeople:
     visible_NK: npt.NDArray[np.uint8]
     weights_NK: npt.NDArray[np.float32]
     crowd_N: npt.NDArray[np.bool_]
+    uncut_N: npt.NDArray[np.bool_] = None  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
         """Check the shapes against each other."""
+        if self.uncut_N is None:  # pyright: ignore[reportUnnecessaryComparison]
+            object.__setattr__(self, "uncut_N", np.zeros(len(self.photo_of_N), bool))
         photos, people, keypoints = len(self.photos), len(self.photo_of_N), len(self.schema)
         expected = {
             "photo_ids_P": (photos,),
@@ -73,6 +78,7 @@ class LabelledPeople:
             "visible_NK": (people, keypoints),
             "weights_NK": (people, keypoints),
             "crowd_N": (people,),
+            "uncut_N": (people,),
         }
         for field, shape in expected.items():
             got = getattr(self, field).shape
@@ -114,7 +120,8 @@ class LabelledPeople:
         labelled_N = (self.visible_NK > 0).any(axis=1) & ~self.crowd_N
         sizes_N2 = self.sizes_P2[self.photo_of_N]
         limits_N2 = np.where(sizes_N2 > 0, sizes_N2, np.iinfo(np.int64).max).astype(np.float64)
-        boxes_N4 = clip_annotated_boxes(self.boxes_N4, limits_N2)
+        cut_N4 = clip_annotated_boxes(self.boxes_N4, limits_N2)
+        boxes_N4 = np.where(self.uncut_N[:, None], self.boxes_N4, cut_N4)
         sides_N2 = boxes_N4[:, 2:]
         with_area_N = (self.areas_N > 0) & (sides_N2 >= 0).all(axis=1) & (sides_N2 > 0).any(axis=1)
         cleaned = replace(self, boxes_N4=boxes_N4)
@@ -157,6 +164,7 @@ def join_people(parts: Sequence[LabelledPeople]) -> LabelledPeople:
         ),
         ids_N=np.arange(1, sum(map(len, parts)) + 1),
         crowd_N=np.concatenate([part.crowd_N for part in parts]),
+        uncut_N=np.concatenate([part.uncut_N for part in parts]),
         **arrays,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hrnet_cli.images import write_bytes_atomic
-from hrnet_cli.schema import KeypointSchema
+from hrnet_cli.schema import WHOLE_BODY, WHOLE_BODY_PARTS, KeypointSchema
 from hrnet_cli.sinks import RunInfo
 from hrnet_cli.sinks.files import PictureFolder, frame_name, make_folder, output_name, reporting
 from hrnet_cli.sinks.record import flat_triples, is_built_in, record, to_json
@@ -17,8 +17,10 @@ VERSION = 1.3
 _PARTS = ("pose", "face", "hand_left", "hand_right")
 _VIDEO_FOLDER = "_json"
 _FRAME = re.compile(r".*_\d{12}_keypoints\.json")
-# COCO-WholeBody's order: 17 body and 6 foot keypoints, 68 of the face, 21 of each hand.
-_SPLITS = {"wholebody133": (23, 23 + 68, 23 + 68 + 21)}
+# Feet belong to the pose.
+_SPLITS = {
+    WHOLE_BODY: tuple(WHOLE_BODY_PARTS[part][0] for part in ("face", "lefthand", "righthand"))
+}
 
 
 class OpenPoseSink:
