@@ -85,7 +85,12 @@ ANGLES: tuple[str, ...] = tuple(_RULES)
 
 
 def joint_angles(
-    keypoints_K2: np.ndarray, scores_K: np.ndarray, schema: KeypointSchema, *, threshold: float
+    keypoints_K2: np.ndarray,
+    scores_K: np.ndarray,
+    schema: KeypointSchema,
+    *,
+    threshold: float,
+    pixel_aspect: float = 1.0,
 ) -> np.ndarray:
     """Return all `ANGLES` in degrees, as docs/output.md defines them.
 
@@ -94,12 +99,13 @@ def joint_angles(
         scores_K: (..., K) keypoint scores.
         schema: What the keypoints are called.
         threshold: Keypoints with a lower score are not used.
+        pixel_aspect: Width of a unit of x over height of a unit of y.
 
     Returns:
         (..., A) float64, one for each of `ANGLES`; NaN where a keypoint is missing, below the
         threshold, or not part of the schema.
     """
-    points = np.array(keypoints_K2, dtype=np.float64)
+    points = np.array(keypoints_K2, dtype=np.float64) * [pixel_aspect, 1]
     points[~(np.asarray(scores_K) >= threshold)] = np.nan
     find = partial(_find, points, schema)
     degrees = [rule(*map(find, names)) for rule, names in _RULES.values()]

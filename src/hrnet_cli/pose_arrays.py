@@ -105,7 +105,10 @@ def collect(records: Sequence[tuple[Frame, Poses]], *, threshold: float) -> Pose
 
     keypoints_RK2 = rows([poses.keypoints_NK2 for poses in people], (keypoints, 2))
     scores_RK = rows([_scores(poses) for poses in people], (keypoints,))
-    angles_RA = joint_angles(keypoints_RK2, scores_RK, schema, threshold=threshold)
+    aspect = float(first_frame.pixel_aspect)
+    angles_RA = joint_angles(
+        keypoints_RK2, scores_RK, schema, threshold=threshold, pixel_aspect=aspect
+    )
     known_A = np.atleast_1d(np.isfinite(angles_RA).any(axis=0))
     return PoseArrays(
         schema=schema,

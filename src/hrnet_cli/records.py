@@ -50,6 +50,7 @@ class _Record(msgspec.Struct, gc=False):
     pts: int | None = None
     time_base: str | None = None
     rotation: int = 0
+    pixel_aspect: str | None = None
     keypoint_names: tuple[str, ...] | None = None
     model: str | None = None
     detector: str | None = None
@@ -283,8 +284,12 @@ def _convert(fields: _Record, where: str, known: KeypointSchema | None) -> tuple
         time_s=fields.time_s,
         orientation=fields.orientation,
         pts=fields.pts,
-        time_base=_time_base(fields.time_base, where),
+        time_base=_fraction(fields.time_base, f"{where}: time_base", "seconds such as '1/12800'"),
         rotation=fields.rotation,
+        pixel_aspect=_fraction(
+            fields.pixel_aspect, f"{where}: pixel_aspect", "a fraction such as '4/3'"
+        )
+        or Fraction(1),
     )
     return frame, _poses(fields.people, schema, where)
 
@@ -351,16 +356,16 @@ def _numbers(values: list[float | None]) -> np.ndarray:
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _time_base(text: str | None, where: str) -> Fraction | None:
+def _fraction(text: str | None, field: str, expected: str) -> Fraction | None:
     if text is None:
         return None
     try:
-        base = Fraction(text)
+        value = Fraction(text)
     except (ValueError, ZeroDivisionError):
-        base = Fraction(0)
-    if base <= 0:
-        raise InputError(f"{where}: time_base is '{text}', expected seconds such as '1/12800'")
-    return base
+        value = Fraction(0)
+    if value <= 0:
+        raise InputError(f"{field} is '{text}', expected {expected}")
+    return value
 
 
 def _schema(

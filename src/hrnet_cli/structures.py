@@ -30,6 +30,8 @@ class Frame:
         pts: Presentation time as the video file says it, in steps of `time_base`; None for photos.
         time_base: Seconds of one step of `pts`; None for photos.
         rotation: Clockwise degrees by which the video's picture was turned: 0, 90, 180 or 270.
+        pixel_aspect: Width over height of one pixel as it should be shown; the picture is not
+            stretched for it.
     """
 
     image_HW3: np.ndarray
@@ -41,6 +43,7 @@ class Frame:
     pts: int | None = None
     time_base: Fraction | None = None
     rotation: int = 0
+    pixel_aspect: Fraction = Fraction(1)
 
     def __post_init__(self) -> None:
         """Check shape and type."""

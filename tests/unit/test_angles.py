@@ -63,6 +63,17 @@ def angles_of(keypoints_K2, schema=HALPE, scores_K=None, threshold=0.3) -> dict[
     return dict(zip(ANGLES, degrees_A.tolist(), strict=True))
 
 
+def test_pixels_that_are_not_square_change_no_angle():
+    bends = {"thigh": 50, "shank": -20, "arm": 30, "forearm": 80, "trunk": -15}
+    squeezed_K2 = figure(**bends) / [1.5, 1]
+    degrees_A = joint_angles(
+        squeezed_K2, np.ones(len(HALPE)), HALPE, threshold=0.3, pixel_aspect=1.5
+    )
+    assert dict(zip(ANGLES, degrees_A.tolist(), strict=True)) == pytest.approx(
+        angles_of(figure(**bends)), abs=1e-9
+    )
+
+
 def test_all_angles_are_zero_in_the_anatomical_zero_position():
     assert angles_of(figure()) == pytest.approx(dict.fromkeys(ANGLES, 0.0), abs=1e-9)
 

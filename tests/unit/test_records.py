@@ -168,6 +168,7 @@ def pictures(draw):
         timing = {
             "time_s": draw(st.floats(0, 1e6)),
             "pts": draw(st.integers(-(2**62), 2**62)),
+            "pixel_aspect": draw(st.sampled_from([Fraction(1), Fraction(4, 3), Fraction(40, 33)])),
             "time_base": draw(st.fractions(Fraction(1, 10**6), 10, max_denominator=10**6)),
             "rotation": draw(st.sampled_from([0, 90, 180, 270])),
         }
@@ -258,6 +259,7 @@ def test_a_line_that_is_no_record_is_named(tmp_path, line, reason):
         ({"height": 2**40}, f": height is {2**40}, expected at least 1 pixel"),
         ({"frame": "1"}, ": Expected `int`, got `str` - at `$.frame`"),
         ({"time_base": "1/0"}, ": time_base is '1/0', expected seconds such as '1/12800'"),
+        ({"pixel_aspect": "0"}, ": pixel_aspect is '0', expected a fraction such as '4/3'"),
         ({"time_base": "-1/25"}, ": time_base is '-1/25', expected seconds such as '1/12800'"),
         ({"keypoint_names": None}, ": keypoint schema 'two' is not known, and there are no"),
         ({"keypoint_names": ["tip", "tip"]}, ": schema 'two' names keypoint 'tip' more than once"),

@@ -4,6 +4,8 @@ import errno
 import io
 import os
 import warnings
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import c3d
@@ -198,6 +200,17 @@ def test_trc_is_exactly_as_opensim_reads_it(tmp_path):
         "1\t0.04\t\t\t\t\t\t\t\n"
         "2\t0.08\t22.0\t46.0\t0.0\t\t\t\t\n"
     )
+
+
+def test_pixels_that_are_not_square_are_made_so(tmp_path):
+    pictures = [moment(i, [1]) for i in range(2)]
+    wide = [(replace(frame, pixel_aspect=Fraction(3, 2)), poses) for frame, poses in pictures]
+    (tmp_path / "wide").mkdir()
+    points = [
+        read_trc(write("trc", folder, shown) / "clip_person1.trc")[3]
+        for folder, shown in ((tmp_path, pictures), (tmp_path / "wide", wide))
+    ]
+    np.testing.assert_allclose(points[1], points[0] * [1.5, 1, 1])
 
 
 def test_trc_holds_the_frames_that_show_a_person_with_y_up(tmp_path):

@@ -234,6 +234,7 @@ def test_pixels_that_are_not_square_are_named_and_left(tmp_path):
     path = write_video(tmp_path / "p.mp4", 2, pixel_aspect=Fraction(4, 3))
     source = opened(path)
     assert (source.info.pixel_aspect, source.info.size_wh) == (Fraction(4, 3), (64, 48))
+    assert {frame.pixel_aspect for frame in source.frames()} == {Fraction(4, 3)}
     turned = opened(videos.set_display_matrix(path, videos.TURNED_90))
     assert (turned.info.pixel_aspect, turned.info.size_wh) == (Fraction(3, 4), (48, 64))
 

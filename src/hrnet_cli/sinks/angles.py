@@ -54,7 +54,10 @@ def open_angles(path: Path, info: RunInfo) -> AnglesSink:
 def _rows(frame: Frame, poses: Poses, info: RunInfo) -> Iterator[tuple[Any, ...]]:
     # Of the keypoints as they are written, so that the table follows from the records.
     degrees_NA = joint_angles(
-        *keypoints_as_written(poses, info), poses.schema, threshold=info.keypoint_threshold
+        *keypoints_as_written(poses, info),
+        poses.schema,
+        threshold=info.keypoint_threshold,
+        pixel_aspect=float(frame.pixel_aspect),
     )
     fields = record(frame, poses, info)
     for number, person in enumerate(fields["people"]):

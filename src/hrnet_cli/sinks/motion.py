@@ -1,6 +1,7 @@
 """What the motion formats share: a folder with one file for each person of a video.
 
-The y axis is turned up, as in motion capture: (0, 0) is the centre of the bottom left pixel.
+The y axis is turned up, as in motion capture: (0, 0) is the centre of the bottom left pixel. Both
+axes have one unit, the height of a pixel, also where pixels are not square.
 """
 
 import re
@@ -53,6 +54,7 @@ class MotionSink:
             InputError: The frame is a photo, or it is not clear who is who.
         """
         keypoints_NK2, scores_NK = keypoints_as_written(poses, self._info)
+        keypoints_NK2[..., 0] *= float(frame.pixel_aspect)
         keypoints_NK2[..., 1] = frame.size_wh[1] - 1 - keypoints_NK2[..., 1]
         ids = None if poses.track_ids_N is None else poses.track_ids_N.tolist()
         self._collector.add(frame, ids, keypoints_NK2, scores_NK)

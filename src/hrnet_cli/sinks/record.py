@@ -95,11 +95,13 @@ def _video_fields(frame: Frame) -> dict[str, Any]:
     """Return what only the frames of videos carry: nothing for a photo."""
     if frame.pts is None:
         return {}
-    base = frame.time_base
+    base, aspect = frame.time_base, frame.pixel_aspect
+    square = aspect == 1
     return {
         "pts": frame.pts,
         "time_base": None if base is None else f"{base.numerator}/{base.denominator}",
         "rotation": frame.rotation,
+        **({} if square else {"pixel_aspect": f"{aspect.numerator}/{aspect.denominator}"}),
     }
 
 

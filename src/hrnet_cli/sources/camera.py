@@ -150,6 +150,7 @@ class LiveSource:
                     pts=arrival.pts,
                     time_base=self.info.time_base,
                     rotation=self.info.rotation,
+                    pixel_aspect=self.info.pixel_aspect,
                 )
 
     def close(self) -> None:

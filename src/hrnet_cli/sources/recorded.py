@@ -111,4 +111,5 @@ def _info(frames: Sequence[Frame]) -> VideoInfo:
         rate=None if rate is None else Fraction(rate).limit_denominator(1001),
         frames=len(frames),
         rotation=first.rotation,
+        pixel_aspect=first.pixel_aspect,
     )

@@ -87,6 +87,7 @@ class VideoFileSource:
                     pts=pts,
                     time_base=self.info.time_base,
                     rotation=self.info.rotation,
+                    pixel_aspect=self.info.pixel_aspect,
                 )
             if picker.full:
                 break
