@@ -121,6 +121,18 @@ def test_a_part_of_a_video_to_standard_output(found):
     assert photos == (found / "out" / "poses.jsonl").read_text()
 
 
+def test_slow_motion_divides_times_and_leaves_the_drawn_video(found, tmp_path):
+    slow = ["--slow-motion", "8", "--out", tmp_path]
+    hrnet("convert", found / "out" / "clip.jsonl", *slow)
+    lines = [json.loads(line) for line in (tmp_path / "clip.jsonl").read_text().splitlines()]
+    assert [line["time_s"] for line in lines] == pytest.approx([i / 200 for i in range(12)])
+    # Drawn on from these, the video plays as ever, and the times stay.
+    again = [*DRAWN, "--format", "jsonl", "--out", tmp_path / "again"]
+    hrnet("convert", tmp_path / "clip.jsonl", *again)
+    assert read_video(tmp_path / "again" / "clip.mp4").times == read_video(found / "clip.mp4").times
+    assert (tmp_path / "again" / "clip.jsonl").read_text() == (tmp_path / "clip.jsonl").read_text()
+
+
 def test_media_that_lie_elsewhere_or_nowhere(found, tmp_path):
     moved = tmp_path / "moved.jsonl"
     text = (found / "out" / "clip.jsonl").read_text()

@@ -56,7 +56,11 @@ def test_records_without_steps_of_time_get_some():
 
 @pytest.mark.parametrize(
     "changed",
-    [{"time_s": 0.3}, {"index": 40, "time_s": 1.6}, {"image_HW3": np.zeros((9, 9, 3), np.uint8)}],
+    [
+        {"time_s": 0.3, "pts": 9},
+        {"index": 40, "time_s": 1.6},
+        {"image_HW3": np.zeros((9, 9, 3), np.uint8)},
+    ],
 )
 def test_another_video_is_refused(clip, changed):
     first, second, *_ = recorded(clip)

@@ -336,6 +336,7 @@ def _open(video: Video, work: _Work, options: DetectOptions) -> "tuple[VideoSour
     Raises:
         InputError: The records or the video cannot be used, or nothing is left in the wanted part.
     """
+    from hrnet_cli.cli.detect_videos import in_slow_motion
     from hrnet_cli.records import read_records
     from hrnet_cli.sources.recorded import open_recorded
     from hrnet_cli.streaming import FinderInfo, RecordedPoses
@@ -372,7 +373,7 @@ def _open(video: Video, work: _Work, options: DetectOptions) -> "tuple[VideoSour
         video.name,
         max_pixels=options.max_pixels,
     )
-    return source, RecordedPoses(info, poses)
+    return in_slow_motion(source, options), RecordedPoses(info, poses)
 
 
 def _wanted(

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -193,6 +194,28 @@ def open_source(
     Raises:
         InputError: It cannot be opened, or has nothing to see.
     """
+    source = _open_playing(video, options, on_problem)
+    if options.video.slow_motion is not None and source.info.live:
+        source.close()
+        raise InputError(
+            f"'{video.source}' is live and cannot be in slow motion", hint="leave out --slow-motion"
+        )
+    return in_slow_motion(source, options)
+
+
+def in_slow_motion(source: VideoSource, options: DetectOptions) -> VideoSource:
+    """Return a video with the times of its recording, where --slow-motion says how they differ."""
+    if options.video.slow_motion is None:
+        return source
+    from hrnet_cli.sources.slow_motion import SlowMotion
+
+    return SlowMotion(source, Fraction(options.video.slow_motion).limit_denominator(1000))
+
+
+def _open_playing(
+    video: Video, options: DetectOptions, on_problem: Callable[[str, InputError], None]
+) -> VideoSource:
+    """Return a video with the times at which it plays; see `open_source`."""
     span, most = options.video.span, options.max_pixels
     if video.pictures:
         from hrnet_cli.sources.sequence import NumberedPictures, open_sequence

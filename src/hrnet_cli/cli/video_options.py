@@ -46,6 +46,17 @@ FpsOption = Annotated[
         " such as 25 or 30000/1001.",
     ),
 ]
+SlowMotionOption = Annotated[
+    float | None,
+    typer.Option(
+        "--slow-motion",
+        min=0.01,
+        max=10_000,
+        help="How many times slower the video plays than it was recorded, such as 8 for 240 frames"
+        " a second shown at 30: times are those of the recording.",
+        metavar="N",
+    ),
+]
 TrackOption = Annotated[
     bool | None,
     typer.Option(
@@ -155,6 +166,7 @@ class VideoOptions:
     every: int = 1
     max_frames: int | None = None
     fps: str | None = None
+    slow_motion: float | None = None
     track: bool | None = None
     track_gap: float | None = None
     ids_for: tuple[str, ...] = ()  # other options that say nothing without ids, with their values

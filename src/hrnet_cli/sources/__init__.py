@@ -102,9 +102,14 @@ class VideoSource(Protocol):
         damage: What went wrong so far; complete when the frames have ended.
     """
 
-    source: str
-    info: VideoInfo
-    damage: Damage
+    @property
+    def source(self) -> str: ...  # noqa: D102 - see above
+
+    @property
+    def info(self) -> VideoInfo: ...  # noqa: D102
+
+    @property
+    def damage(self) -> Damage: ...  # noqa: D102
 
     def frames(self, *, skip: int = 0) -> Iterator["Frame"]:
         """Yield the wanted frames, upright, with `index`, `time_s`, `pts`, `time_base`, `rotation`.

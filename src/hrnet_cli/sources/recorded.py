@@ -31,9 +31,13 @@ class RecordedVideo:
     def __init__(self, frames: Sequence[Frame], video: VideoSource | None = None) -> None:
         self.source = frames[0].source
         self.info = _info(frames) if video is None else replace(video.info, frames=len(frames))
-        self.damage = Damage()
         self._frames = [_timed(frame, self.info.time_base) for frame in frames]
         self._video = video
+
+    @property
+    def damage(self) -> Damage:
+        """Return what was wrong with the pictures so far."""
+        return Damage() if self._video is None else self._video.damage
 
     def frames(self, *, skip: int = 0) -> Iterator[Frame]:
         """Yield the frames that have a record; see `sources.VideoSource.frames`.
@@ -63,8 +67,9 @@ class RecordedVideo:
                     f" at {frame.time_s or 0.0:.3f} s, of which the records speak",
                     hint="was it cut or converted since? --media names another file or folder",
                 )
-            self.damage = video.damage
-            yield picture
+            # The times stay those of the record, which may be of a recording in slow motion.
+            base = frame.time_base if frame.pts == picture.pts else picture.time_base
+            yield replace(picture, time_s=frame.time_s, time_base=base)
 
 
 def open_recorded(
@@ -91,7 +96,8 @@ def _differ(picture: Frame, frame: Frame) -> bool:
     """Tell whether a picture is not the one that a record is about."""
     # To the rounding of records; a copy may count its times in other steps.
     late_s = abs((picture.time_s or 0.0) - (frame.time_s or 0.0))
-    return picture.index != frame.index or picture.size_wh != frame.size_wh or late_s > _SLACK_S
+    other_time = picture.pts != frame.pts and late_s > _SLACK_S
+    return picture.index != frame.index or picture.size_wh != frame.size_wh or other_time
 
 
 def _timed(frame: Frame, time_base: Fraction) -> Frame:
