@@ -25,7 +25,7 @@ from hrnet_cli.schema import schema_from_dict, schema_to_dict
 
 log = logging.getLogger(__name__)
 
-FORMAT = "1"  # raise it when what is stored, or how files are read, changes
+FORMAT = "2"  # raise it when what is stored, or how files are read, changes
 _SEPARATOR = "\0"  # cannot be part of a file name
 # What numpy and zipfile raise on a damaged file.
 _DAMAGE = (

@@ -21,9 +21,9 @@ from hrnet_cli.data import labels
 from hrnet_cli.data.coco_annotations import AREA_PER_BOX
 from hrnet_cli.data.labels import Labels
 from hrnet_cli.data.people import Array, Ints, LabelledPeople
-from hrnet_cli.data.photo_headers import read_header
 from hrnet_cli.data.yolo_yaml import YoloYaml, read_yolo_yaml
 from hrnet_cli.errors import InputError
+from hrnet_cli.images import read_header
 from hrnet_cli.schema import schema_to_dict
 
 # Shares reach a little beyond 1 where a box leaves the photo; pixels are far beyond.
