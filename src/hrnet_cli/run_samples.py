@@ -11,7 +11,7 @@ from hrnet_cli.distributed import Team
 from hrnet_cli.errors import InputError
 from hrnet_cli.recipe import TrainConfig
 from hrnet_cli.run_events import OnEvent
-from hrnet_cli.weights import cache_folder
+from hrnet_cli.scratch import cache_folder
 
 
 def build_samples(

@@ -1,4 +1,4 @@
-"""A folder beside a place, to make there what then moves to it whole."""
+"""Folders for what is no result: what is not finished yet, and what can be had again."""
 
 import errno
 import os
@@ -7,6 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Return ``HRNET_HOME``, or this platform's folder for what can be fetched or made again."""
+    if home := os.environ.get("HRNET_HOME"):
+        return Path(home).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("hrnet-cli", appauthor=False)
 
 
 @contextmanager

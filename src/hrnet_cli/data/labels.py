@@ -22,6 +22,7 @@ import numpy.typing as npt
 from hrnet_cli.data.people import LabelledPeople
 from hrnet_cli.errors import HrnetError
 from hrnet_cli.schema import schema_from_dict, schema_to_dict
+from hrnet_cli.scratch import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def keep(source: Path, options: str, read: Iterable[tuple[str, os.stat_result]])
     for path, status in read:
         line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
         stamp.update(line.encode("utf-8", "surrogateescape"))
-    return Kept(_folder() / "labels" / f"{name.hexdigest()[:32]}.npz", stamp.hexdigest())
+    return Kept(cache_folder() / "labels" / f"{name.hexdigest()[:32]}.npz", stamp.hexdigest())
 
 
 def load(kept: Kept) -> Labels | None:
@@ -155,12 +156,3 @@ def _bytes(text: str) -> npt.NDArray[np.uint8]:
 
 def _text(array: npt.NDArray[np.generic]) -> str:
     return array.tobytes().decode("utf-8", "surrogatepass")
-
-
-def _folder() -> Path:
-    """Return the folder for what can be made again, as `hrnet_cli.weights.cache_folder`."""
-    if home := os.environ.get("HRNET_HOME"):
-        return Path(home).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("hrnet-cli", appauthor=False)
