@@ -5,7 +5,6 @@ Pillow reads: it knows more formats than OpenCV and refuses truncated files. Ope
 
 import contextlib
 import errno
-import secrets
 import struct
 import threading
 import warnings
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from hrnet_cli.errors import InputError, OutputError
+from hrnet_cli.scratch import written_whole
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -214,17 +214,10 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
     Raises:
         OutputError: No space, no permission, or the place is taken by a folder.
     """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                file.write(data)
-            part.replace(path)
-        except BaseException:  # Ctrl-C too: no leftovers
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
+        with written_whole(path) as part:
+            part.write_bytes(data)
     except OSError as error:
         blocked = isinstance(error, FileExistsError | NotADirectoryError)
         reason = f"'{path.parent}' is not a folder" if blocked else error.strerror or str(error)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -22,7 +21,7 @@ import numpy.typing as npt
 from hrnet_cli.data.people import LabelledPeople
 from hrnet_cli.errors import HrnetError
 from hrnet_cli.schema import schema_from_dict, schema_to_dict
-from hrnet_cli.scratch import cache_folder
+from hrnet_cli.scratch import cache_folder, written_whole
 
 log = logging.getLogger(__name__)
 
@@ -107,15 +106,10 @@ def load(kept: Kept) -> Labels | None:
 def store(kept: Kept, labels: Labels) -> None:
     """Keep labels in a cache file; where that is not possible nothing is kept."""
     path = kept.path
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                np.savez(file, allow_pickle=False, stamp=_bytes(kept.stamp), **_pack(labels))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with written_whole(path) as part, part.open("xb") as file:
+            np.savez(file, allow_pickle=False, stamp=_bytes(kept.stamp), **_pack(labels))
     except OSError as error:
         log.debug("%s cannot be written: %s", path, error)
 

@@ -10,8 +10,6 @@ Shape letters: P photos, N people.
 import errno
 import hashlib
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +19,7 @@ import numpy.typing as npt
 from hrnet_cli.data.people import LabelledPeople, digest
 from hrnet_cli.data.photos import Progress, Reach, Region, center_of, cut_photos, whole_pixels
 from hrnet_cli.errors import InputError, OutputError
+from hrnet_cli.scratch import written_whole
 
 MAGIC = b"hrnet-photos\r\n\x1a\n"
 VERSION = 1
@@ -102,17 +101,10 @@ def pack_photos(
     Raises:
         OutputError: No space, no permission, or the place is taken by a folder.
     """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                _write_packed(file, people, reach, on_progress)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with written_whole(path, lasting=True) as part, part.open("xb") as file:
+            _write_packed(file, people, reach, on_progress)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise OutputError(
