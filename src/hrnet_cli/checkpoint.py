@@ -5,7 +5,6 @@ MMPose 0.x and 1.x, and of ImageNet classification networks (official and timm).
 safetensors whose metadata describe the network (`spec_from_metadata`). No code in a file is run.
 """
 
-import os
 import pickle
 import struct
 import zipfile
@@ -28,6 +27,7 @@ from hrnet_cli.errors import OutputError, WeightsError
 from hrnet_cli.model_metadata import ARCHITECTURE, spec_from_metadata, spec_to_metadata
 from hrnet_cli.models import MODELS
 from hrnet_cli.schema import KeypointSchema
+from hrnet_cli.scratch import written_whole
 
 FORMATS = "a PyTorch checkpoint (.pth, .pt) or a safetensors file"
 # Keys under which training programs wrap a state dict, most specific first.
@@ -223,17 +223,14 @@ def save_model(
         "provenance": provenance,
         "licence": licence,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata)
-        temporary.replace(path)
+        with written_whole(path) as part:
+            save_file(tensors, part, metadata)
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"{path}: cannot be written: {error}",
             hint="check that the folder exists, may be written to and has space left",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def official_names(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from hrnet_cli.errors import DeviceError
+from hrnet_cli.limits import processors_allowed
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 
@@ -38,10 +39,12 @@ def pick_device(name: str) -> str:
 
 
 def processors() -> int:
-    """Return the number of processors this process may use."""
+    """Return the number of processors this process may use, a container's limit included."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        found = len(os.sched_getaffinity(0))
+    else:
+        found = os.cpu_count() or 1
+    return min(found, processors_allowed() or found)
 
 
 def set_seed(seed: int) -> None:

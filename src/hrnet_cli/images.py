@@ -5,7 +5,6 @@ Pillow reads: it knows more formats than OpenCV and refuses truncated files. Ope
 
 import contextlib
 import errno
-import secrets
 import struct
 import threading
 import warnings
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from hrnet_cli.errors import InputError, OutputError
+from hrnet_cli.scratch import written_whole
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -45,7 +45,7 @@ _WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 _FETCH_AGAIN = "copy or download it again"
 
-_ORIENTATION_TAG = 0x0112
+_WIDTH_TAG, _HEIGHT_TAG, _ORIENTATION_TAG = 0x0100, 0x0101, 0x0112
 # Pixels copied from Pillow at a time: the strip stays in the processor's cache, which makes a
 # 12 megapixel photo 1.4 times as fast to read as one large copy.
 _STRIP_PIXELS = 65_536
@@ -135,6 +135,28 @@ def read_image(
         raise InputError(f"photo {str(path)!r} cannot be opened: {error}") from error
 
 
+def read_header(path: Path) -> tuple[int, int, int] | None:
+    """Return (width, height) as stored, and the EXIF orientation (1 to 8, 1 where not said).
+
+    Pixels are decoded of PNGs only, whose EXIF may stand behind them. None for what `read_image`
+    would refuse without a look at the pixels: a missing file, no picture, too many pixels.
+    """
+    try:
+        with path.open("rb") as file:
+            file.read(_HEAD_BYTES)  # a wait for the disk shall not keep other threads from Pillow
+            file.seek(0)
+            with _pillow_without_limit():
+                image = Image.open(file, formats=_FORMATS)
+            width, height = _stored_size(image)
+            if width * height > MAX_PIXELS:
+                return None
+            if image.format == "PNG" and "exif" not in image.info:
+                image.load()
+            return width, height, _orientation(image)
+    except (*_DECODE_ERRORS, MemoryError):
+        return None
+
+
 def write_image(path: Path, image: Pixels, quality: int = QUALITY) -> None:
     """Write a picture in the format its suffix names; whole or not at all.
 
@@ -192,17 +214,10 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
     Raises:
         OutputError: No space, no permission, or the place is taken by a folder.
     """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                file.write(data)
-            part.replace(path)
-        except BaseException:  # Ctrl-C too: no leftovers
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
+        with written_whole(path) as part:
+            part.write_bytes(data)
     except OSError as error:
         blocked = isinstance(error, FileExistsError | NotADirectoryError)
         reason = f"'{path.parent}' is not a folder" if blocked else error.strerror or str(error)
@@ -278,6 +293,12 @@ def _pillow_without_limit() -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Return (width, height) in the file; Pillow gives that of a TIFF as its tag turns it."""
+    tags = getattr(image, "tag_v2", None)
+    return image.size if tags is None else (tags[_WIDTH_TAG], tags[_HEIGHT_TAG])
 
 
 def _orientation(image: Image.Image) -> int:

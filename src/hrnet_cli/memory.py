@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hrnet_cli.errors import DeviceError
+from hrnet_cli.limits import memory_left
 
 # Share of the memory that the largest batch may fill.
 MEMORY_SHARE = 0.85
@@ -89,7 +90,10 @@ def cpu_bytes(network: nn.Module, input_hw: tuple[int, int], half: torch.dtype |
 
 
 def free_bytes() -> int | None:
-    """Return the memory that programs can still get, None where the system does not say."""
+    """Return the memory that this process can still get, None where the system does not say.
+
+    A container's limit is included.
+    """
     try:
         text = Path("/proc/meminfo").read_text(encoding="ascii")
     except OSError:
@@ -97,7 +101,9 @@ def free_bytes() -> int | None:
     lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     if "MemAvailable" not in lines:
         return None
-    return int(lines["MemAvailable"].split()[0]) * 1024
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    left = memory_left()
+    return free if left is None else min(free, left)
 
 
 def _cuda_bytes(

@@ -34,7 +34,7 @@ from hrnet_cli.runtimes.exported import (
     pick_exported_runtime,
     read_exported,
 )
-from hrnet_cli.scratch import scratch_beside
+from hrnet_cli.scratch import cache_folder, scratch_beside
 
 if TYPE_CHECKING:
     from torch import nn
@@ -110,7 +110,7 @@ def open_model(
 
 def compiled_folder() -> Path:
     """Return the folder for graphs made of checkpoints and for what OpenVINO compiles."""
-    return weights.cache_folder() / "compiled"
+    return cache_folder() / "compiled"
 
 
 def _load(path: Path, spec: ModelSpec | None) -> "tuple[nn.Module, ModelSpec, str]":

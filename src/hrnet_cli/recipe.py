@@ -54,7 +54,7 @@ class DataConfig:
         val_split: Split of ``val``.
         extra: Further data sets of the same keypoints, trained on together.
         cache: Photos kept between epochs: ``none``, ``ram`` or ``packed`` (one file).
-        cache_file: The packed file; empty for one in the cache folder.
+        cache_file: The packed file; empty for one in the cache folder, of the photos as they are.
         cache_gb: Most memory of the RAM cache, in GB.
         share_photos: Put the people of one photo next to each other, so that it is decoded once an
             epoch. Without a cache about twice as fast, but other people meet in a batch than in the

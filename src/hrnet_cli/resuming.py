@@ -65,11 +65,6 @@ class ResumeFolder:
         """Return the folder of video segments."""
         return self.path / "parts"
 
-    @property
-    def records(self) -> Path:
-        """Return the place of records that are needed but not asked for."""
-        return self.path / "records.jsonl"
-
     def load(self, settings: dict[str, Any]) -> dict[str, Any] | None:
         """Return the state to go on with; None when there is none.
 

@@ -9,7 +9,6 @@ one row an epoch; ``best.safetensors`` and ``last.safetensors`` for detect and e
 import csv
 import io
 import json
-import os
 import pickle
 import platform
 import shutil
@@ -23,6 +22,7 @@ import torch
 
 from hrnet_cli.errors import InputError, OutputError, TrainingError
 from hrnet_cli.images import write_bytes_atomic
+from hrnet_cli.scratch import written_whole
 
 STATE_FORMAT = 1
 COLUMNS: tuple[str, ...] = (
@@ -153,13 +153,9 @@ def save_state(folder: RunFolder, state: dict[str, Any]) -> None:
     Raises:
         OutputError: It cannot be written; the state before it is left as it was.
     """
-    temporary = folder.state.with_name(f".{folder.state.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with written_whole(folder.state, lasting=True) as part, part.open("xb") as file:
             torch.save({"format": STATE_FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder.state)
     except (OSError, RuntimeError) as error:
         # PyTorch hides the system's word, such as "No space left on device", behind its own.
         cause = error if isinstance(error, OSError) else error.__context__
@@ -169,8 +165,6 @@ def save_state(folder: RunFolder, state: dict[str, Any]) -> None:
             f"{folder.state}: cannot be written: {reason}",
             hint=f"free some space{whole if folder.state.is_file() else ''}",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_state(folder: RunFolder, device: str = "cpu") -> dict[str, Any]:

@@ -4,14 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from hrnet_cli.data.crops import CropDataset, CropFrame, crop_reach, missing_photos
-from hrnet_cli.data.people import LabelledPeople, digest
-from hrnet_cli.data.photo_cache import open_or_pack, open_packed
+from hrnet_cli.data.people import LabelledPeople
+from hrnet_cli.data.photo_cache import open_or_pack, open_packed, photo_stamp
 from hrnet_cli.data.photos import PhotoSource, load_into_memory
 from hrnet_cli.distributed import Team
 from hrnet_cli.errors import InputError
 from hrnet_cli.recipe import TrainConfig
 from hrnet_cli.run_events import OnEvent
-from hrnet_cli.weights import cache_folder
+from hrnet_cli.scratch import cache_folder
 
 
 def build_samples(
@@ -71,12 +71,19 @@ def _photos(
     if config.data.cache == "ram":
         tell("reading the photos into memory ...")
         return load_into_memory(people, reach, int(config.data.cache_gb * 2**30))
-    height, width = frame.input_hw
-    name = f"{digest(people)[:16]}-{height}x{width}.photos"
-    path = Path(config.data.cache_file or cache_folder() / "photos" / name)
+    # The leader's word: on another machine the same photos may have other times of change.
+    path: Path = team.share(_cache_file(config, people, frame) if team.leads else None)
     tell(f"photos are packed in {path}")
     if team.leads:
         path.parent.mkdir(parents=True, exist_ok=True)
         open_or_pack(path, people, reach)
     team.meet("the packed photos")
     return open_packed(path, people, reach)
+
+
+def _cache_file(config: TrainConfig, people: LabelledPeople, frame: CropFrame) -> Path:
+    """Return the packed file of a run: the one it names, or one of these photos as they are."""
+    if config.data.cache_file:
+        return Path(config.data.cache_file)
+    height, width = frame.input_hw
+    return cache_folder() / "photos" / f"{photo_stamp(people)[:16]}-{height}x{width}.photos"

@@ -319,10 +319,30 @@ def fitting_batch(run: Run) -> int:
     return run.team.size * largest_batch(run.network, run.spec.input_hw, run.device, run.half)
 
 
+def _agreed_batch(run: Run) -> int:
+    """Return the batch that fits everywhere: memory may differ between the processes of a run.
+
+    Raises:
+        DeviceError: One process has no room for any; raised in all.
+    """
+    mine: int | DeviceError
+    try:
+        mine = fitting_batch(run)
+    except DeviceError as error:
+        mine = error
+    found = run.team.gather(mine)
+    for one in found:
+        if isinstance(one, DeviceError):
+            raise one
+    return min(found)
+
+
 def _check_cpu_memory(run: Run, each: int) -> None:
     """Refuse a batch that would fill the memory: the system would end the process unasked."""
     run.set_training()
-    fits = fitting_on_cpu(run.network, run.spec.input_hw, run.half)
+    mine = fitting_on_cpu(run.network, run.spec.input_hw, run.half), free_bytes() or 0
+    # All go on or none: those that did would wait for the others in vain.
+    fits, free = min(run.team.gather(mine))
     if each <= fits:
         return
     height, width = run.spec.input_hw
@@ -334,7 +354,7 @@ def _check_cpu_memory(run: Run, each: int) -> None:
     )
     raise DeviceError(
         f"a step of {each} people at {height}x{width}, width {run.spec.width}, needs about"
-        f" {needed / GB:.0f} GB of memory, {(free_bytes() or 0) / GB:.0f} GB are free",
+        f" {needed / GB:.0f} GB of memory, {free / GB:.0f} GB are free",
         hint=hint,
     )
 
@@ -344,7 +364,7 @@ def _set_batch(run: Run) -> None:
     config = run.config.run
     asked = config.batch_size or run.config.official_batch
     if asked == -1:
-        asked = fitting_batch(run)
+        asked = _agreed_batch(run)
     if asked < run.team.size:
         raise ConfigError(
             f"a batch of {asked} cannot be shared by {run.team.size} processes",

@@ -31,6 +31,21 @@ class StepGraph:
     ) -> None:
         self._inputs = tuple(tensor.clone() for tensor in inputs)
         self._parameters = [p for p in parameters if p.requires_grad]
+        # Streams and recordings are of the current device, which need not be that of the run.
+        with torch.cuda.device(inputs[0].device):
+            self._record(loss_of)
+        self._gradients = [p.grad for p in self._parameters]
+
+    def __call__(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Return the loss of inputs, and leave the gradients in the parameters."""
+        for mine, given in zip(self._inputs, inputs, strict=True):
+            mine.copy_(given)
+        self._graph.replay()
+        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
+            parameter.grad = gradient
+        return self._loss.detach().clone()
+
+    def _record(self, loss_of: Callable[..., torch.Tensor]) -> None:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -42,19 +57,9 @@ class StepGraph:
         self._forget_gradients()
         self._graph = torch.cuda.CUDAGraph()
         # Another thread brings the next samples meanwhile.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._loss = loss_of(*self._inputs)
             self._loss.backward()
-        self._gradients = [p.grad for p in self._parameters]
-
-    def __call__(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Return the loss of inputs, and leave the gradients in the parameters."""
-        for mine, given in zip(self._inputs, inputs, strict=True):
-            mine.copy_(given)
-        self._graph.replay()
-        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
-            parameter.grad = gradient
-        return self._loss.detach().clone()
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:

@@ -6,7 +6,6 @@ and a damaged or exchanged file is never loaded.
 
 import hashlib
 import logging
-import os
 import tomllib
 from dataclasses import fields
 from difflib import get_close_matches
@@ -25,6 +24,7 @@ from hrnet_cli.download import (
     hash_fits,
 )
 from hrnet_cli.errors import ConfigError, WeightsError
+from hrnet_cli.scratch import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -133,15 +133,6 @@ def is_listed_detector(path: Path) -> bool:
         return False
     entries = identify(file_sha256(path))
     return any(entry.kind == "detector" and len(entry.sha256) == 64 for entry in entries)
-
-
-def cache_folder() -> Path:
-    """Return ``HRNET_HOME``, or this platform's folder for what can be fetched again."""
-    if home := os.environ.get("HRNET_HOME"):
-        return Path(home).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("hrnet-cli", appauthor=False)
 
 
 def stored_path(entry: WeightsEntry) -> Path:

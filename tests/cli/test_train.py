@@ -142,6 +142,49 @@ def test_two_devices_are_two_processes(spots, tmp_path):
     assert "Traceback" not in broken.stderr
 
 
+def test_ctrl_c_in_a_terminal_is_one_request_to_each_process(spots, tmp_path):
+    command = [sys.executable, "-m", "hrnet_cli", "train", "--dataset", spots, "--val", spots]
+    command += [*SMALL, *QUICK, "--epochs", "1000", "--devices", "2", "--out", tmp_path / "run"]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,  # as a terminal gives one to its command
+    )
+
+    def epochs(more_than):
+        metrics, deadline = tmp_path / "run" / "metrics.csv", time.monotonic() + 120
+        while time.monotonic() < deadline:
+            lines = metrics.read_text().count("\n") if metrics.exists() else 0
+            if lines > more_than:
+                return lines
+            time.sleep(0.05)
+        return 0
+
+    try:
+        done = epochs(1)
+        # While their parent is held those that train hear of Ctrl-C only if it comes to them too.
+        process.send_signal(signal.SIGSTOP)
+        os.killpg(process.pid, signal.SIGINT)
+        assert epochs(done + 2)
+        process.send_signal(signal.SIGCONT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()  # then those that train get SIGINT
+    assert process.returncode == 130, said
+    assert said.count("its state is saved, go on with --resume") == 1
+    assert "Traceback" not in said
+
+
+def test_a_signal_reaches_the_living_when_others_have_ended():
+    ended, living = (subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) for _ in "12")
+    ended.communicate(b"\n")
+    train_run._pass_on(signal.SIGTERM, [ended.pid, living.pid])
+    living.communicate(timeout=60)
+    assert living.returncode == -signal.SIGTERM
+
+
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [

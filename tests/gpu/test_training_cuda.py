@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hrnet_cli.run_folder import open_run
+from hrnet_cli.step_graph import StepGraph
 from hrnet_cli.training import Place, train
 from hrnet_cli.training_data import open_training_data
 from training_data import configure, write_spots
@@ -44,6 +45,15 @@ def test_recorded_steps_learn_as_others_do(tmp_path):
     np.testing.assert_allclose(recorded[0], plain[0], rtol=0.1)
     assert recorded[-1] < 0.8 * recorded[0]
     np.testing.assert_allclose(recorded[-1], plain[-1], rtol=0.2)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no second CUDA device")
+def test_steps_are_recorded_on_the_device_of_their_inputs():
+    weight = torch.nn.Parameter(torch.ones(3, device="cuda:1"))
+    inputs = torch.arange(3.0, device="cuda:1")
+    step = StepGraph(lambda x: (weight * x).square().sum(), [weight], (inputs,))
+    assert step((2 * inputs,)).item() == 20
+    assert weight.grad.tolist() == [0, 8, 32]
 
 
 def losses_of(config, folder):

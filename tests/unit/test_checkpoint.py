@@ -313,6 +313,12 @@ def test_safetensors_of_others_are_like_bare_files(state, tmp_path):
 # ---------------------------------------------------------------- writing
 
 
+def test_names_as_long_as_the_file_system_allows(state, tmp_path):
+    path = tmp_path / ("x" * 243 + ".safetensors")
+    save_model(path, state, SPEC, provenance="", licence="")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_missing_folder_is_an_error(state, tmp_path):
     path = tmp_path / "nowhere" / "net.safetensors"
     with pytest.raises(OutputError) as caught:

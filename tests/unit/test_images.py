@@ -18,6 +18,7 @@ from hrnet_cli.errors import ExitCode, InputError, OutputError
 from hrnet_cli.images import (
     IMAGE_SUFFIXES,
     encode_image,
+    read_header,
     read_image,
     write_bytes_atomic,
     write_image,
@@ -97,6 +98,24 @@ def test_compressed_tiffs_are_turned_upright(tmp_path, corners, compression):
     assert applied == 6
     np.testing.assert_array_equal(image_HW3, UPRIGHT[6](corners))
     np.testing.assert_array_equal(read_image(path, apply_orientation=False)[0], corners)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".bmp"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_header_says_what_the_picture_will_be(tmp_path, corners, suffix, orientation):
+    path = tmp_path / f"photo{suffix}"
+    save(path, corners, exif=with_orientation(orientation))
+    assert read_header(path) == (30, 20, 1 if suffix == ".bmp" else orientation)
+    assert read_image(path)[1] == read_header(path)[2]
+
+
+def test_a_png_may_say_behind_its_pixels_how_it_lies(tmp_path, corners):
+    path = save(tmp_path / "photo.png", corners, exif=with_orientation(6))
+    content = path.read_bytes()
+    start, pixels = content.index(b"eXIf") - 4, content.index(b"IDAT") - 4
+    path.write_bytes(content[:start] + content[pixels:-12] + content[start:pixels] + content[-12:])
+    assert read_header(path) == (30, 20, 6)
+    assert read_image(path)[1] == 6
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
@@ -383,6 +402,23 @@ def test_the_default_limit_is_200_megapixels(tmp_path):
     assert refusal(path).message.endswith(
         "is 20001x10000, 200,010,000 pixels; the limit is 200,000,000"
     )
+
+
+@pytest.mark.parametrize("width", [9_500, 19_000, 20_001])
+def test_headers_are_read_up_to_the_same_limit(tmp_path, width):
+    # Pillow alone warns from 89 megapixels on and refuses 179.
+    path = tmp_path / "photo.pbm"
+    path.write_bytes(f"P4 {width} 10000\n".encode())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_header(path) == ((width, 10_000, 1) if width < 20_000 else None)
+
+
+def test_what_is_no_picture_has_no_header(tmp_path):
+    assert read_header(tmp_path / "missing.jpg") is None
+    assert read_header(tmp_path) is None
+    (tmp_path / "page.jpg").write_bytes(b"<html>")
+    assert read_header(tmp_path / "page.jpg") is None
 
 
 def header_of_a_png(width, height):

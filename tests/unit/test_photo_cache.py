@@ -1,8 +1,10 @@
 """Photos from files, from memory and from the packed file: the same crops, or a clear refusal."""
 
 import errno
+import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,9 +16,12 @@ from hrnet_cli.data.augment import AugmentConfig, draw
 from hrnet_cli.data.crops import CropDataset, CropFrame, crop_reach
 from hrnet_cli.data.photo_cache import open_or_pack, open_packed, pack_photos
 from hrnet_cli.data.photos import load_into_memory, read_photo
+from hrnet_cli.distributed import Team
 from hrnet_cli.errors import ExitCode, InputError, OutputError
 from hrnet_cli.images import read_image
+from hrnet_cli.run_samples import build_samples
 from photo_people import people_on_photos
+from training_data import configure
 
 FRAME = CropFrame((64, 48), "msra")
 STRONGEST = AugmentConfig(
@@ -232,6 +237,40 @@ def test_a_coarse_cache_is_refused_for_larger_crops(tmp_path):
     frame = CropFrame((256, 192), "msra")
     message = refusal(tmp_path / "photos.packed", large, AugmentConfig.none(), frame)
     assert "holds fewer pixels of photo '0.png'" in message
+
+
+def test_a_cache_of_its_own_is_of_these_photos_as_they_are(people, tmp_path):
+    def train_on(folder, file=""):
+        config = configure("spots", data__cache="packed", data__cache_file=file)
+        there, lines = replace(people, folder=folder), []
+        dataset = build_samples(config, there, mirrors=True, team=Team(), tell=lines.append)
+        keys = [(0, index) for index in range(len(people))]
+        plain = CropDataset(there.usable(), dataset.frame, config.augment, seed=config.run.seed)
+        same = torch.equal(
+            dataset.__getitems__(keys).crops_BHW3, plain.__getitems__(keys).crops_BHW3
+        )
+        return lines, same
+
+    first, right = train_on(tmp_path)
+    assert right
+    assert train_on(tmp_path) == (first, True)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for photo in people.photos:
+        cv2.imwrite(str(copy / photo), 255 - cv2.imread(str(tmp_path / photo)))
+    second, right = train_on(copy)
+    assert right, "pixels of the other folder"
+    assert second != first
+    before = (copy / people.photos[0]).stat()
+    # As it is, but for what is in it: noise of the same size is a file of all but the same size.
+    cv2.imwrite(str(copy / people.photos[0]), cv2.imread(str(tmp_path / people.photos[0])))
+    os.utime(copy / people.photos[0], ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    third, right = train_on(copy)
+    assert right, "pixels of the photos before"
+    assert third not in (first, second)
+    # A file that is named may come from another machine, where the photos lie elsewhere.
+    (file,) = {Path(line.removeprefix("photos are packed in ")) for line in first}
+    assert train_on(copy, str(file)) == (first, False)
 
 
 def test_damaged_caches_are_refused(people, tmp_path):

@@ -179,7 +179,7 @@ def test_clearing_and_removing_leave_nothing(tmp_path):
     folder.save(SETTINGS, {})
     folder.parts.mkdir()
     (folder.parts / "piece.mp4").touch()
-    folder.records.touch()
+    (folder.path / "records.jsonl").touch()
     folder.clear()
     assert [path.name for path in folder.path.iterdir()] == ["lock"]
     folder.remove()

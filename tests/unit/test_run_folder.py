@@ -136,7 +136,7 @@ def no_space(*_arguments):
 def test_a_full_disk_leaves_the_state_before_whole(folder, broken, monkeypatch):
     save_state(folder, STATE)
     before = folder.state.read_bytes()
-    monkeypatch.setattr(f"hrnet_cli.run_folder.{broken}", no_space)
+    monkeypatch.setattr(broken, no_space)
     message, hint = failure(OutputError, ExitCode.OUTPUT, save_state, folder, {**STATE, "batch": 9})
     assert message == f"{folder.state}: cannot be written: No space left on device"
     assert hint == "free some space; the state saved before is whole, continue with --resume"
@@ -191,7 +191,7 @@ def test_a_state_is_safe_on_the_disk_before_it_takes_its_name(folder, monkeypatc
     seen = []
     sync = os.fsync
     monkeypatch.setattr(
-        run_folder.os, "fsync", lambda number: seen.append(folder.state.exists()) or sync(number)
+        os, "fsync", lambda number: seen.append(folder.state.exists()) or sync(number)
     )
     save_state(folder, STATE)
     assert seen == [False]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 from dataclasses import replace
 
@@ -492,3 +493,36 @@ def test_auto_batch_on_a_cpu_is_no_larger_than_pays(spots, tmp_path):
     config = configure(spots, run__batch_size=-1, optimizer__epochs=1)
     result = run_in(tmp_path / "run", config)
     assert json.loads(result.folder.summary.read_text())["batch"] == 8
+
+
+@pytest.fixture
+def another_process(monkeypatch):
+    """Have a process beside this one say something whenever processes exchange values."""
+
+    def say(value):
+        monkeypatch.setattr(
+            Team, "gather", lambda _, mine: [mine, pickle.loads(pickle.dumps(value))]
+        )
+
+    return say
+
+
+def test_auto_batch_is_what_fits_in_every_process(spots, tmp_path, another_process):
+    config = configure(spots, run__batch_size=-1, optimizer__epochs=1, data__val="")
+    another_process(4)
+    result = run_in(tmp_path / "run", config)
+    assert json.loads(result.folder.summary.read_text())["batch"] == 4
+    another_process(DeviceError("cuda:1: out of memory for 16 people", hint="a smaller --input"))
+    with pytest.raises(DeviceError, match="cuda:1: out of memory for 16 people") as caught:
+        run_in(tmp_path / "none", config)
+    assert caught.value.hint == "a smaller --input"
+
+
+def test_a_batch_that_fills_the_memory_of_one_process_is_refused_in_all(
+    spots, tmp_path, another_process
+):
+    config = configure(spots, run__batch_size=8, optimizer__epochs=1, data__val="")
+    another_process((5, 3 * memory.GB))
+    with pytest.raises(DeviceError, match=r"needs about 0 GB of memory, 3 GB are free") as caught:
+        run_in(tmp_path / "run", config)
+    assert caught.value.hint == "--batch-size 5 fits; the learning rate follows it"

@@ -14,6 +14,7 @@ from hrnet_cli.config import CODECS, WeightsEntry
 from hrnet_cli.download import UnreachableError
 from hrnet_cli.errors import ConfigError, ExitCode, InputError, OutputError, WeightsError
 from hrnet_cli.schema import SCHEMAS, load_schema
+from hrnet_cli.scratch import cache_folder
 
 ENTRIES = weights.load_weights_list()
 POSES = {name: entry for name, entry in ENTRIES.items() if entry.kind == "pose"}
@@ -301,12 +302,12 @@ def test_the_list_needs_the_standard_library_only():
 
 def test_the_cache_lies_in_hrnet_home_or_the_platforms_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("HRNET_HOME", str(tmp_path))
-    assert weights.cache_folder() == tmp_path
+    assert cache_folder() == tmp_path
     assert weights.stored_path(an_entry()) == tmp_path / "weights" / "tiny.pth"
     monkeypatch.setenv("HRNET_HOME", "~/poses")
-    assert weights.cache_folder() == Path.home() / "poses"
+    assert cache_folder() == Path.home() / "poses"
     monkeypatch.delenv("HRNET_HOME")
-    assert "hrnet-cli" in weights.cache_folder().parts
+    assert "hrnet-cli" in cache_folder().parts
 
 
 def test_a_cached_file_is_used_without_the_network(home, no_network):

@@ -16,6 +16,7 @@ from hrnet_cli.cli.options import QuietOption
 from hrnet_cli.config import WeightsEntry
 from hrnet_cli.download import Progress, file_sha256, hash_fits
 from hrnet_cli.errors import InputError, UsageError, WeightsError
+from hrnet_cli.scratch import cache_folder
 
 # More patient than `detect`, which has something to fall back to.
 ANSWER_S = 30.0
@@ -243,7 +244,7 @@ def _last_line(report: _Report) -> str:
             return "wrote {}: {}".format(*next(iter(report.written.items())))
         return "{} is already there: {}".format(*next(iter(report.present.items())))
     size = sum(path.stat().st_size for path in report.written.values())
-    folder = weights.cache_folder() / "weights"
+    folder = cache_folder() / "weights"
     there = f"; {len(report.present)} already there" if report.present else ""
     return f"wrote {len(report.written)} files ({size / 1e6:.1f} MB) to {folder}{there}"
 

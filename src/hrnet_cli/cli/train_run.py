@@ -2,9 +2,11 @@
 
 import os
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hrnet_cli.cli.console import out, say, say_error, say_warning
 from hrnet_cli.cli.train_options import TrainOptions, with_settings
@@ -189,12 +191,8 @@ def _run_in_processes(options: TrainOptions) -> None:
     context = start_processes(_child, arguments, devices, join=False, start_method="spawn")
     assert context is not None
 
-    def pass_on(number: int, _frame: Any) -> None:  # noqa: ANN401 - Python's own signature
-        for pid in context.pids():
-            os.kill(pid, number)
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pass_on)
+        signal.signal(number, lambda number, _frame: _pass_on(number, context.pids()))
     try:
         while not context.join():
             pass
@@ -202,8 +200,19 @@ def _run_in_processes(options: TrainOptions) -> None:
         raise typer.Exit(error.exit_code if error.exit_code > 0 else 1) from error
 
 
+def _pass_on(number: int, pids: Iterable[int]) -> None:
+    """Send a signal to processes of which some may have ended."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def _child(rank: int, options: TrainOptions, size: int, port: int, argv: list[str]) -> None:
     """Be one of the processes; exit codes are those of the command."""
+    if hasattr(os, "setsid"):
+        # A terminal sends Ctrl-C to the whole group of its command. What the parent passes on would
+        # then be the second one, which stops without saving.
+        os.setsid()
     sys.argv = argv
     os.environ.update(
         RANK=str(rank),

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ import numpy.typing as npt
 from hrnet_cli.data.people import LabelledPeople
 from hrnet_cli.errors import HrnetError
 from hrnet_cli.schema import schema_from_dict, schema_to_dict
+from hrnet_cli.scratch import cache_folder, written_whole
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def keep(source: Path, options: str, read: Iterable[tuple[str, os.stat_result]])
     for path, status in read:
         line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
         stamp.update(line.encode("utf-8", "surrogateescape"))
-    return Kept(_folder() / "labels" / f"{name.hexdigest()[:32]}.npz", stamp.hexdigest())
+    return Kept(cache_folder() / "labels" / f"{name.hexdigest()[:32]}.npz", stamp.hexdigest())
 
 
 def load(kept: Kept) -> Labels | None:
@@ -106,15 +106,10 @@ def load(kept: Kept) -> Labels | None:
 def store(kept: Kept, labels: Labels) -> None:
     """Keep labels in a cache file; where that is not possible nothing is kept."""
     path = kept.path
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                np.savez(file, allow_pickle=False, stamp=_bytes(kept.stamp), **_pack(labels))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with written_whole(path) as part, part.open("xb") as file:
+            np.savez(file, allow_pickle=False, stamp=_bytes(kept.stamp), **_pack(labels))
     except OSError as error:
         log.debug("%s cannot be written: %s", path, error)
 
@@ -155,12 +150,3 @@ def _bytes(text: str) -> npt.NDArray[np.uint8]:
 
 def _text(array: npt.NDArray[np.generic]) -> str:
     return array.tobytes().decode("utf-8", "surrogatepass")
-
-
-def _folder() -> Path:
-    """Return the folder for what can be made again, as `hrnet_cli.weights.cache_folder`."""
-    if home := os.environ.get("HRNET_HOME"):
-        return Path(home).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("hrnet-cli", appauthor=False)

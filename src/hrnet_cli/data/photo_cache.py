@@ -10,17 +10,16 @@ Shape letters: P photos, N people.
 import errno
 import hashlib
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from hrnet_cli.data.people import LabelledPeople
+from hrnet_cli.data.people import LabelledPeople, digest
 from hrnet_cli.data.photos import Progress, Reach, Region, center_of, cut_photos, whole_pixels
 from hrnet_cli.errors import InputError, OutputError
+from hrnet_cli.scratch import written_whole
 
 MAGIC = b"hrnet-photos\r\n\x1a\n"
 VERSION = 1
@@ -102,17 +101,10 @@ def pack_photos(
     Raises:
         OutputError: No space, no permission, or the place is taken by a folder.
     """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                _write_packed(file, people, reach, on_progress)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with written_whole(path, lasting=True) as part, part.open("xb") as file:
+            _write_packed(file, people, reach, on_progress)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise OutputError(
@@ -166,7 +158,7 @@ def label_hash(people: LabelledPeople) -> str:
     """Return the SHA-256 of all that decides which pixels of which photos training reads."""
     # Names without their folders: a cache may be moved together with its data.
     names = "\0".join(Path(photo).name for photo in people.photos)
-    digest = hashlib.sha256(names.encode())
+    total = hashlib.sha256(names.encode())
     for values in (
         people.photo_of_N,
         people.ids_N,
@@ -174,8 +166,27 @@ def label_hash(people: LabelledPeople) -> str:
         people.keypoints_NK2,
         people.weights_NK > 0,
     ):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
+        total.update(np.ascontiguousarray(values).tobytes())
+    return total.hexdigest()
+
+
+def photo_stamp(people: LabelledPeople) -> str:
+    """Return a SHA-256 of the labels and of the photo files as they are now, as hexadecimal text.
+
+    Of a file path, size and time of change count: photos of other folders, and others in their
+    place, give another stamp. Photos without people are left out.
+    """
+    total = hashlib.sha256(digest(people).encode())
+    folder = people.folder.absolute()
+    for photo in np.unique(people.photo_of_N).tolist():
+        path = folder / people.photos[photo]
+        try:
+            status = path.stat()
+            line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        except (OSError, ValueError):  # missing, or no name of a file
+            line = f"{path}\n"
+        total.update(line.encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
 
 
 def _write_packed(

@@ -20,10 +20,10 @@ import numpy.typing as npt
 from hrnet_cli.data import labels
 from hrnet_cli.data.labels import Labels
 from hrnet_cli.data.people import Array, Ints, LabelledPeople
-from hrnet_cli.data.photo_headers import read_header
 from hrnet_cli.data.yolo_yaml import YoloYaml, read_yolo_yaml
 from hrnet_cli.errors import InputError
 from hrnet_cli.geometry import ON_SIDE, as_stored
+from hrnet_cli.images import read_header
 from hrnet_cli.oks import AREA_PER_BOX
 from hrnet_cli.schema import schema_to_dict
 

@@ -6,7 +6,6 @@ such a file needs no trust.
 """
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 
 from hrnet_cli.detectors import USUAL_IOU
 from hrnet_cli.errors import OutputError, WeightsError
+from hrnet_cli.scratch import written_whole
 
 SUFFIX = ".safetensors"
 FORMAT = "hrnet-cli detector"
@@ -99,17 +99,14 @@ def save_stored_yolo(path: Path, stored: StoredYolo, *, licence: str, provenance
         "licence": licence,
         "provenance": provenance,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata)
-        temporary.replace(path)
+        with written_whole(path) as part:
+            save_file(tensors, part, metadata)
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"{path}: cannot be written: {error}",
             hint="check that the folder exists, may be written to and has space left",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _architecture(metadata: dict[str, str], path: Path) -> str:

@@ -6,7 +6,6 @@ go. At the end they are joined without encoding anew, and the sound of the sourc
 """
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -50,11 +49,6 @@ class VideoWriter(Protocol):
         """Return the pictures received, those of the run before included."""
         ...
 
-    @property
-    def frames_closed(self) -> int:
-        """Return the pictures that a crash cannot take any more: where a run can go on."""
-        ...
-
     def append(self, image: Pixels, pts: int) -> None:
         """Add one picture.
 
@@ -68,7 +62,7 @@ class VideoWriter(Protocol):
         ...
 
     def finish(self, sound: Sound | None = None) -> VideoSummary:
-        """Complete the video; what it was made of stays until `discard_parts`.
+        """Complete the video; what it was made of stays.
 
         Raises:
             OutputError: It cannot be written; nothing half-written has its name.
@@ -81,10 +75,6 @@ class VideoWriter(Protocol):
         Raises:
             OutputError: It cannot be written, and that was not known before.
         """
-        ...
-
-    def discard_parts(self) -> None:
-        """Remove the segments of a finished video."""
         ...
 
 
@@ -153,12 +143,6 @@ class SegmentedVideo:
         self._failed = False
         self._done = False
 
-    @property
-    def frames_closed(self) -> int:
-        """Return the frames in closed segments of full length."""
-        full = [segment.end for segment in self._segments if _is_full(segment)]
-        return full[-1] if full else 0
-
     def append(self, image: Pixels, pts: int) -> None:
         """Add one picture; see `VideoWriter.append`."""
         try:
@@ -190,13 +174,6 @@ class SegmentedVideo:
             self._abandon()
             if not self._failed:
                 raise
-
-    def discard_parts(self) -> None:
-        """Remove the segments; see `VideoWriter.discard_parts`."""
-        with suppress(OSError):
-            for segment in self._segments:
-                segment.path.unlink(missing_ok=True)
-            self._parts.rmdir()  # stays when others have something in it
 
     def _append(self, image: Pixels, pts: int) -> None:
         before = self._segments[-1].last_pts if self._segments else None
@@ -275,11 +252,6 @@ class PictureSequence:
                 if number >= resume_frames:
                     path.unlink()
 
-    @property
-    def frames_closed(self) -> int:
-        """Return the pictures written: each is complete."""
-        return self.frames
-
     def append(self, image: Pixels, pts: int) -> None:
         """Add one picture; see `VideoWriter.append`."""
         with reporting(self._folder):
@@ -295,9 +267,6 @@ class PictureSequence:
 
     def close(self) -> None:
         """Do nothing: every picture is complete."""
-
-    def discard_parts(self) -> None:
-        """Do nothing: there are none."""
 
 
 def _is_full(segment: Segment) -> bool:
