@@ -6,6 +6,8 @@ removed when the video is done. A lock keeps two runs from writing the same outp
 
 import json
 import shutil
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +119,19 @@ class ResumeFolder:
         """Remove the folder: the video is done."""
         # The state goes first: without the rest it would make the video look broken.
         self.clear()
-        # Removed while it is held, so that no other run's folder is; Windows wants it released.
-        shutil.rmtree(self.path, ignore_errors=True)
         self.release()
 
     def release(self) -> None:
         """Let another run have it; a folder without anything to go on with is removed."""
-        self._lock.release()
+        if not self._lock.is_locked:
+            return
         if self.path.is_dir() and not any(path.name != "lock" for path in self.path.iterdir()):
+            # While it is held: once released it may be the folder of another run.
             shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.release()
+        if sys.platform == "win32":
+            with suppress(OSError):  # nothing is removed there that is open, nor a full folder
+                self.path.rmdir()
 
 
 _ANEW = "start anew with --overwrite, or repeat the command as it was"

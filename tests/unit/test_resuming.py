@@ -186,6 +186,27 @@ def test_clearing_and_removing_leave_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("end", [ResumeFolder.remove, ResumeFolder.release])
+def test_a_run_that_begins_while_another_ends_keeps_its_folder(tmp_path, monkeypatch, end):
+    ending, begun = ResumeFolder(tmp_path / "clip"), []
+    remove_folder = shutil.rmtree
+
+    def removed(path, **options):
+        remove_folder(path, **options)
+        if not begun:
+            begun.append(ResumeFolder(tmp_path / "clip"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", removed)
+        end(ending)
+        ending.release()  # as the end of a job does, whatever came before
+    with pytest.raises(OutputError, match="is being written by another run"):
+        ResumeFolder(tmp_path / "clip")
+    begun[0].save(SETTINGS, {"people": 1})
+    assert begun[0].load(SETTINGS) == {"people": 1}
+    begun[0].release()
+
+
 def test_a_kill_while_the_folder_is_removed_leaves_the_video_done(tmp_path, monkeypatch):
     folder = ResumeFolder(tmp_path / "clip")
     folder.save(SETTINGS, {"done": True})
