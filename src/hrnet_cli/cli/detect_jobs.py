@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # How often the processes are looked after.
 _LOOK_S = 0.2
+# What libraries beside the engines go by; these are told --threads.
 _THREADS = "OMP_NUM_THREADS"
 _MADE_PROCESSES = ("--jobs", "--devices")
 
@@ -38,17 +39,22 @@ def run_jobs(plan: "SourcePlan", options: DetectOptions) -> None:
     count = min(len(cards) or options.video.jobs, len(plan.photos) + len(plan.videos))
     environment = dict(os.environ)
     # Each gets its share of the processors, or they would wait for each other.
-    environment.setdefault(_THREADS, str(max(1, processors() // count)))
+    threads = options.threads or max(1, processors() // count)
+    environment.setdefault(_THREADS, str(threads))
+    more = [] if options.threads else ["--threads", str(threads)]
+    more += ["--device", "cuda"] if cards else []
     if not options.quiet:
         where = f" on GPU {', '.join(str(card) for card in cards[:count])}" if cards else ""
         noun = "process" if count == 1 else "processes"
-        console.say(f"{count} {noun}{where}, {environment[_THREADS]} threads each")
+        console.say(
+            f"{count} {noun}{where}, {threads} {'thread' if threads == 1 else 'threads'} each"
+        )
     with StopRequest() as stop:
         jobs = [
             subprocess.Popen(
                 [
                     *(sys.executable, "-m", "hrnet_cli"),
-                    *_part_words(sys.argv[1:], f"{number}/{count}", on_gpu=bool(cards)),
+                    *_part_words(sys.argv[1:], f"{number}/{count}", more),
                 ],
                 env=environment | _only(cards, number - 1),
                 stderr=subprocess.PIPE,
@@ -108,10 +114,16 @@ def _only(cards: tuple[int, ...], index: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": str(cards[index])} if cards else {}
 
 
-def _part_words(words: list[str], part: str, *, on_gpu: bool) -> list[str]:
-    """Return the words of a command line with ``--shard`` in place of what made processes."""
+def _part_words(words: list[str], part: str, more: list[str]) -> list[str]:
+    """Return the words of a command line with ``--shard`` in place of what made processes.
+
+    Args:
+        words: As given.
+        part: Number of the process and how many there are.
+        more: Words that it is told besides.
+    """
     command, *rest = words
-    kept = [command, "--shard", part, *(["--device", "cuda"] if on_gpu else [])]
+    kept = [command, "--shard", part, *more]
     skip = False
     for number, word in enumerate(rest):
         if word == "--":  # only sources follow
