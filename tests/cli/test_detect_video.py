@@ -297,10 +297,14 @@ def test_parts_of_a_video_by_time(hrnet, clips):
     assert not list(Path("o").rglob("*.jsonl"))
 
 
-def test_a_report_is_written(hrnet, clips):
+def test_a_report_is_written_without_passwords(hrnet, clips, monkeypatch):
+    words = ["hrnet", "detect", "a.mp4", "rtsp://me:p@hush@cam/1"]
+    monkeypatch.setattr(sys, "argv", words)
     hrnet(clips / "a.mp4", "--report", "--track", "--out", "out")
     page = Path("out/a.html").read_text()
     assert "tiny" in page
+    assert "hrnet detect a.mp4 rtsp://cam/1" in page
+    assert "hush" not in page
     assert len(page) > 10_000
 
 

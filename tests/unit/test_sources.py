@@ -274,6 +274,13 @@ def test_names_stay_below_the_output_folder(source, tmp_path, monkeypatch):
         ("rtsp://me:secret@host/stream?x=1", "rtsp://host/stream?x=1", "rtsp-host-stream-x-1"),
         ("https://host/../../clip.mp4", "https://host/../../clip.mp4", "https-host-..-..-clip.mp4"),
         ("HTTP://host/x", "HTTP://host/x", "HTTP-host-x"),
+        ("rtsp://admin:p@ss@cam/1", "rtsp://cam/1", "rtsp-cam-1"),
+        ("http://cam/a@b.mp4", "http://cam/a@b.mp4", "http-cam-a-b.mp4"),
+        (
+            "rtsp://cam/s?user=a&password=secret&n=1",
+            "rtsp://cam/s?user=a&password=***&n=1",
+            "rtsp-cam-s-user-a-password-n-1",
+        ),
     ],
 )
 def test_cameras_and_streams_have_names_without_passwords_and_folders(address, source, name):

@@ -1,6 +1,5 @@
 """What the options of ``hrnet detect`` say about one video, as the types below the CLI have it."""
 
-import shlex
 import sys
 from dataclasses import asdict, replace
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from hrnet_cli.cli import console
 from hrnet_cli.cli.detect_options import DetectOptions, deciding_values
 from hrnet_cli.errors import InputError
+from hrnet_cli.redaction import shown_command
 from hrnet_cli.sinks import RunInfo
 from hrnet_cli.sinks.encoding import CODECS, VideoSettings
 from hrnet_cli.sinks.sound import Sound
@@ -61,7 +61,7 @@ def video_task(
         page = VideoReportInfo(
             model=finder.info.model,
             detector=finder.info.detector,
-            command=shlex.join(["hrnet", *sys.argv[1:]]),
+            command=shown_command(sys.argv[1:]),
             keypoint_threshold=options.keypoint_threshold,
             facts=[("smoothing", options.video.smooth)],
         )

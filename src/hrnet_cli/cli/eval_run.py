@@ -1,6 +1,5 @@
 """What ``hrnet eval`` does: data, boxes, model, poses, numbers, files."""
 
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from hrnet_cli.cli.eval_progress import photo_bar, transfer_bar
 from hrnet_cli.cli.eval_table import Evaluation, print_evaluation, published_elsewhere
 from hrnet_cli.cli.model_files import find_detector, open_estimator
 from hrnet_cli.errors import ExitCode, InputError, OutputError, WeightsError
+from hrnet_cli.redaction import shown_command
 
 if TYPE_CHECKING:
     from hrnet_cli.config import WeightsEntry
@@ -375,7 +375,7 @@ def _write_page(options: EvalOptions, people: "LabelledPeople", evaluation: Eval
     stats = {name for column in evaluation.report.columns for name in column.stats}
     shown |= {name: name in stats for name in words}
     context = EvalContext(
-        command=shlex.join(["hrnet", *sys.argv[1:]]),
+        command=shown_command(sys.argv[1:]),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         published=evaluation.published,
         facts=[fact for fact in facts if shown.get(fact[0], True)],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hrnet_cli.cli.console import out, say, say_error, say_warning
 from hrnet_cli.cli.train_options import TrainOptions, with_settings
 from hrnet_cli.errors import ConfigError, ExitCode, HrnetError, InputError, UsageError
+from hrnet_cli.redaction import shown_command
 
 if TYPE_CHECKING:
     from hrnet_cli.recipe import TrainConfig
@@ -147,7 +148,9 @@ def _train(options: TrainOptions, config: "TrainConfig", path: Path) -> "TrainRe
         folder = open_run(
             path, resume=options.resume, overwrite=options.overwrite, exist_ok=not leads
         )
-        place = Place(folder, options.device, options.resume, options.offline, _command())
+        place = Place(
+            folder, options.device, options.resume, options.offline, shown_command(sys.argv[1:])
+        )
         result = train(config, data, place, display.event)
     if not leads:
         return None
@@ -254,9 +257,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from hrnet_cli.config import PHOTOS_STEM
 from hrnet_cli.errors import InputError
 from hrnet_cli.images import IMAGE_SUFFIXES, is_moving
+from hrnet_cli.redaction import shown_address
 
 _ADDRESS = r"(camera:|[a-z][a-z0-9+.-]*://)"
 VIDEO_SUFFIXES = (
@@ -42,7 +43,7 @@ class Video:
     """One video to read: a file, a camera or stream, or numbered pictures.
 
     Attributes:
-        source: The path or address as the user gave it, without the password of an address.
+        source: The path or address as the user gave it, without the passwords of an address.
         name: Path of its outputs below the output folder without suffix; never absolute, never
             with ``..``, unique within a plan.
         path: The file, or the first picture; None for a camera or stream.
@@ -176,7 +177,7 @@ def _lines(lines: Iterable[str]) -> list[str]:
 
 def _find(source: str, recursive: bool, exclude: Path | None, found: _Found) -> None:
     if re.match(_ADDRESS, source, re.IGNORECASE):
-        found.live[source] = _without_password(source)
+        found.live[source] = shown_address(source)
         return
     path = Path(source)
     try:
@@ -312,11 +313,6 @@ def _unique_videos(found: _Found) -> tuple[Video, ...]:
         names[""] = PurePosixPath(PHOTOS_STEM)  # their records have this name
     _set_apart(names)
     return tuple(replace(video, name=str(names[key])) for key, video in videos.items())
-
-
-def _without_password(address: str) -> str:
-    """Return an address as it may be shown and written: without user name and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", address)
 
 
 def _address_name(source: str) -> str:
