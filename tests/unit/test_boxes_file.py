@@ -16,9 +16,12 @@ TWO_BOXES = [[1, 2, 21, 32], [30.5, 5, 60, 47]]
 TWO_SCORES = [0.9, 0.25]
 
 
-def make_frame(source: str, *, name: str | None = None, index: int = 0) -> Frame:
+def make_frame(
+    source: str, *, name: str | None = None, index: int = 0, time_s: float | None = None
+) -> Frame:
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    return Frame(image, source, Path(source).name if name is None else name, index=index)
+    name = Path(source).name if name is None else name
+    return Frame(image, source, name, index=index, time_s=time_s)
 
 
 def write(tmp_path: Path, content: object, name: str = "boxes.json") -> Path:
@@ -339,8 +342,32 @@ class TestMatching:
         detector = load_boxes_file(write(tmp_path, "\n".join(lines)))
         found = detector([make_frame("clip.mp4", index=n) for n in range(3)])
         assert [boxes.xyxy_N4[0, 0] for boxes in found] == [0, 1, 2]
-        with pytest.raises(InputError, match=r"no boxes for photo 'clip\.mp4' frame 3"):
-            detector([make_frame("clip.mp4", index=3)])
+        with pytest.raises(InputError, match=r"no boxes for video 'clip\.mp4' frame 3"):
+            detector([make_frame("clip.mp4", index=3, time_s=0.12)])
+        with pytest.raises(InputError, match=r"no boxes for video 'b\.mp4'; it speaks of clip"):
+            detector.check_speaks_of([], [("b.mp4", "b")])
+
+    @pytest.mark.parametrize("column", ["frame", "frame_id", "Frame_Index", "frame_idx"])
+    def test_a_column_tells_the_frame(self, tmp_path, column):
+        rows = "".join(f"clip.mp4,{n},{n + 1},2,30,40\n" for n in range(3))
+        detector = load_boxes_file(write(tmp_path, f"source,{column},x1,y1,x2,y2\n{rows}"))
+        detector.check_speaks_of([], [("clip.mp4", "clip")])
+        found = detector([make_frame("clip.mp4", index=n, time_s=n / 25) for n in range(3)])
+        assert [boxes.xyxy_N4[:, 0].tolist() for boxes in found] == [[1], [2], [3]]
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "file,time,x1,y1,x2,y2\nclip.mp4,0.0,1,2,3,4\nclip.mp4,0.04,2,2,4,4\n",
+            "file,frame,x1,y1,x2,y2\nclip.mp4,,1,2,3,4\n",
+            '{"source": "clip.mp4", "people": []}',
+        ],
+    )
+    def test_a_file_that_tells_no_frames_of_a_video_is_an_error(self, tmp_path, content):
+        detector = load_boxes_file(write(tmp_path, content))
+        with pytest.raises(InputError, match=r"does not tell the frames of video 'clip\.mp4'") as e:
+            detector.check_speaks_of([("a.jpg", "a.jpg")], [("clip.mp4", "clip")])
+        assert "called frame that counts from 0" in e.value.hint
 
 
 class TestPicture:
@@ -420,8 +447,8 @@ class TestSelection:
 PERSON = '{"source": "photo.jpg", "people": [{"box": %s}]}'
 CSV = "source,x1,y1,x2,y2,score\nphoto.jpg,%s"
 NO_AREA = "has no area; expected x1, y1, x2, y2 with x2 > x1 and y2 > y1"
-IN_LINE_1 = "line 1, photo 'photo.jpg', person 1"
-IN_LINE_2 = "line 2, photo 'photo.jpg'"
+IN_LINE_1 = "line 1, source 'photo.jpg', person 1"
+IN_LINE_2 = "line 2, source 'photo.jpg'"
 
 
 @pytest.mark.parametrize(
@@ -437,8 +464,8 @@ IN_LINE_2 = "line 2, photo 'photo.jpg'"
         (f'[{{"image_id": {"1" * 5000}}}]', "is not JSON: a number is too long"),
         (f'{{"source": {100_000 * "["}', "line 1 is not JSON: it is nested too deeply"),
         ("[1]", "entry 1 is 1, expected a JSON object"),
-        ("{}", "line 1 names no photo: it has no 'source'"),
-        ('{"source": "a.jpg"}', "line 1, photo 'a.jpg' has no list of people"),
+        ("{}", "line 1 names no photo or video: it has no 'source'"),
+        ('{"source": "a.jpg"}', "line 1, source 'a.jpg' has no list of people"),
         ('{"source": "a.jpg", "people": [3]}', "person 1 is 3, expected a JSON object"),
         (PERSON % "null", f"{IN_LINE_1} has no box; expected x1, y1, x2, y2"),
         (PERSON % "[1, 2, 3]", f"{IN_LINE_1}: box [1, 2, 3], expected 4 numbers"),
@@ -463,11 +490,11 @@ IN_LINE_2 = "line 2, photo 'photo.jpg'"
         ('source,x1,y1,x2,y2\n"a' + "a" * 140_000 + '",1,2,3,4', "line 2 is not CSV: field larger"),
         (
             "source,person,x1,y1,x2,y2\na,0,1,2,3,4\na,0,1,2,3,5",
-            "line 3, photo 'a': person 0 has the box 1, 2, 3, 5, but 1, 2, 3, 4 further up",
+            "line 3, source 'a': person 0 has the box 1, 2, 3, 5, but 1, 2, 3, 4 further up",
         ),
         ([{"bbox": [1, 2, 3, 4]}], "entry 1 has no image_id"),
-        ([{"image_id": 1, "category_id": 1}], "entry 1, photo '1' has no box"),
-        ([coco_result(1, (1, 2, 0, 4))], "photo '1': box [1, 2, 0, 4] has no area"),
+        ([{"image_id": 1, "category_id": 1}], "entry 1, source '1' has no box"),
+        ([coco_result(1, (1, 2, 0, 4))], "source '1': box [1, 2, 0, 4] has no area"),
         ([coco_result(1, category_id=0)], "entry 1: category_id 0, but COCO counts from 1"),
         ({"images": []}, "has images, but no list 'categories'"),
         ({"images": [], "categories": [{"id": 1}]}, "categories 1 has no 'name'"),

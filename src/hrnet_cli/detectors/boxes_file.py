@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from hrnet_cli.detectors.boxes_formats import read_listings
+from hrnet_cli.detectors.boxes_formats import FRAME_KEYS, read_listings
 from hrnet_cli.detectors.boxes_listing import Listing
 from hrnet_cli.errors import InputError
 from hrnet_cli.geometry import box_nms
@@ -24,7 +24,7 @@ _Fit = tuple[int, bool, bool]
 
 
 class BoxesFile:
-    """Gives each photo the boxes that a file lists for it, unchanged.
+    """Gives each photo or frame the boxes that a file lists for it, unchanged.
 
     A photo and a listing belong together when one's path ends with the other's: ``photo.jpg`` and
     ``set1/photo.jpg`` do, ``set2/photo.jpg`` and ``set1/photo.jpg`` do not. Of several listings
@@ -78,23 +78,39 @@ class BoxesFile:
             videos: (source, output name) of each video.
 
         Raises:
-            InputError: It mentions pictures, but none of these.
+            InputError: It mentions pictures, but none of these, or a video and none of its frames.
         """
         photos, videos = list(photos), list(videos)
         if not self.listings or not (photos or videos):
             return
-        known = (self._find(source, name, 0) is not None for source, name in photos)
-        if not any(known) and not any(self._mentions(*video) for video in videos):
-            raise self._not_mentioned((photos or videos)[0][0], 0)
+        mentioned = [self._mentions(*video) for video in videos]
+        known = (self._find(*photo, 0, f"photo '{photo[0]}'") is not None for photo in photos)
+        if not any(mentioned) and not any(known):
+            kind, (source, _) = ("photo", photos[0]) if photos else ("video", videos[0])
+            raise self._not_mentioned(f"{kind} '{source}'")
 
     def _mentions(self, source: str, name: str) -> bool:
-        """Tell whether some listing is of some frame of a video."""
+        """Tell whether some listing is of some frame of a video.
+
+        Raises:
+            InputError: One is of the video, and none tells a frame.
+        """
         paths = _paths(source, name)
         numbered = {parts[-1] for parts in _numbered(paths, 0)}
         heads = tuple(text.removesuffix(_FRAME_ZERO) + "_" for text in numbered)
-        return any(_fit(self.listings[index], paths) for index in self._candidates(paths)) or any(
+        if any(
             known.startswith(heads) and re.search(r"_[0-9]{12}$", known) for known in self._by_name
-        )
+        ):
+            return True
+        fitting = [self.listings[index] for index in self._candidates(paths)]
+        fitting = [listing for listing in fitting if _fit(listing, paths)]
+        if fitting and all(listing.frame is None for listing in fitting):
+            raise InputError(
+                f"boxes file '{self.path}' does not tell the frames of video '{source}'",
+                hint=f"expected a column or field called {FRAME_KEYS[0]} that counts from 0 (or "
+                f"{', '.join(FRAME_KEYS[1:])})",
+            )
+        return bool(fitting)
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
         """Return the boxes of each frame, in the order of the file.
@@ -106,29 +122,36 @@ class BoxesFile:
         return [self._boxes_of(frame) for frame in frames]
 
     def _boxes_of(self, frame: Frame) -> Boxes:
-        index = self._find(frame.source, frame.name, frame.index)
+        index = self._find(frame.source, frame.name, frame.index, _called(frame))
         if index is None:
             if self.unlisted_is_nobody:
                 return Boxes.empty()
-            raise self._not_mentioned(frame.source, frame.index)
+            raise self._not_mentioned(_called(frame))
         self._claim(index, frame)
         listing = self.listings[index]
         self._check_picture(listing, frame)
         return self._selected(listing.boxes)
 
-    def _find(self, source: str, name: str, frame_index: int) -> int | None:
-        """Return the index of the listing that fits a frame best, None when none does."""
+    def _find(self, source: str, name: str, frame_index: int, called: str) -> int | None:
+        """Return the index of the listing that fits a frame best, None when none does.
+
+        Args:
+            source: Path of the photo or video as it was given.
+            name: Its output name.
+            frame_index: Position in the video; 0 for a photo.
+            called: What messages call the frame.
+        """
         paths = _paths(source, name)
         fits: dict[int, _Fit] = {}
         for index in self._candidates(paths):
             listing = self.listings[index]
             fit = _fit(listing, paths)
-            if fit is not None and listing.frame == frame_index:
+            if fit is not None and (listing.frame or 0) == frame_index:
                 fits[index] = fit
         numbered = _numbered(paths, frame_index)
         for index in {i for parts in numbered for i in self._by_name.get(parts[-1], ())}:
             fit = _fit(self.listings[index], numbered)
-            if fit is not None and self.listings[index].frame == 0:
+            if fit is not None and not self.listings[index].frame:
                 fits[index] = fit
         if not fits:
             return None
@@ -136,9 +159,9 @@ class BoxesFile:
         best = [index for index, fit in fits.items() if fit == best_fit]
         if any(not _same(self.listings[best[0]], self.listings[other]) for other in best[1:]):
             raise InputError(
-                f"boxes file '{self.path}' has several entries for photo '{source}': "
+                f"boxes file '{self.path}' has several entries for {called}: "
                 f"{', '.join(str(self.listings[index]) for index in best)}",
-                hint="write the photos with their folders, each once",
+                hint="write them with their folders, each once",
             )
         return best[0]
 
@@ -150,19 +173,19 @@ class BoxesFile:
         return by_name | {index for n in numbers for index in self._by_coco_id.get(n, ())}
 
     def _claim(self, index: int, frame: Frame) -> None:
-        """Refuse to give the boxes of one photo to a second one of the same name."""
+        """Refuse to give the boxes of one photo or video to a second one of the same name."""
         photo = os.path.abspath(frame.source)  # noqa: PTH100
         first = self._photo_of_listing.setdefault(index, photo)
         if first != photo:
             raise InputError(
-                f"boxes file '{self.path}': entry '{self.listings[index]}' fits photo "
-                f"'{frame.source}', but was used for '{first}' already",
-                hint="write the photos in the boxes file with their folders and suffixes",
+                f"boxes file '{self.path}': entry '{self.listings[index]}' fits "
+                f"{_called(frame)}, but was used for '{first}' already",
+                hint="write them in the boxes file with their folders and suffixes",
             )
 
     def _check_picture(self, listing: Listing, frame: Frame) -> None:
         width, height = frame.size_wh
-        where = f"boxes file '{self.path}', photo '{frame.source}'"
+        where = f"boxes file '{self.path}', {_called(frame)}"
         if listing.size_wh is not None and listing.size_wh != frame.size_wh:
             was_width, was_height = listing.size_wh
             raise InputError(
@@ -181,7 +204,7 @@ class BoxesFile:
             index = int(np.flatnonzero(outside_N)[0])
             box = ", ".join(f"{value:g}" for value in listing.boxes.xyxy_N4[index])
             raise InputError(
-                f"boxes file '{self.path}', {listing.places[index]}, photo '{frame.source}': "
+                f"boxes file '{self.path}', {listing.places[index]}, {_called(frame)}: "
                 f"box [{box}] lies wholly outside the picture of {width}x{height} pixels",
                 hint="boxes are x1, y1, x2, y2 in pixels of the upright picture",
             )
@@ -199,14 +222,13 @@ class BoxesFile:
             kept = kept[surest[: self.max_people]]
         return boxes[np.sort(kept)]
 
-    def _not_mentioned(self, source: str, frame_index: int) -> InputError:
-        shown = ", ".join(str(listing) for listing in self.listings[:_NAMES_SHOWN]) or "no photo"
+    def _not_mentioned(self, called: str) -> InputError:
+        shown = ", ".join(str(listing) for listing in self.listings[:_NAMES_SHOWN]) or "nothing"
         more = len(self.listings) - _NAMES_SHOWN
-        photo = f"photo '{source}'" + (f" frame {frame_index}" if frame_index else "")
         return InputError(
-            f"boxes file '{self.path}' has no boxes for {photo}; it speaks of {shown}"
+            f"boxes file '{self.path}' has no boxes for {called}; it speaks of {shown}"
             + (f" and {more} more" if more > 0 else ""),
-            hint="photos are told by path or file name, COCO results also by the number in it",
+            hint="they are told by path or file name, COCO results also by the number in it",
         )
 
 
@@ -243,6 +265,13 @@ def load_boxes_file(
         max_people=max_people,
         unlisted_is_nobody=not can_say_nobody,
     )
+
+
+def _called(frame: Frame) -> str:
+    """Return what messages call a frame."""
+    if frame.time_s is None:
+        return f"photo '{frame.source}'"
+    return f"video '{frame.source}' frame {frame.index}"
 
 
 def _are_shares(xyxy_N4: np.ndarray) -> bool:

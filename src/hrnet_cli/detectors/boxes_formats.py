@@ -33,6 +33,7 @@ _EXPECTED = (
     "or CSV with a header"
 )
 _PHOTO_KEYS = ("source", "file_name", "file", "image", "filename", "path")
+FRAME_KEYS = ("frame", "frame_id", "frame_index", "frame_idx", "frame_number")
 _SCORE_COLUMNS = ("box_score", "score", "confidence")
 _CLASS_COLUMNS = ("class", "class_name", "label")
 _CORNER_COLUMNS = (("box_x1", "box_y1", "box_x2", "box_y2"), ("x1", "y1", "x2", "y2"))
@@ -120,14 +121,14 @@ def _numbered(items: Sequence[Any]) -> Iterable[tuple[int, Any]]:
 def _from_record(record: Any, place: str, owner: str) -> Listing:  # noqa: ANN401 - any JSON
     fields = _mapping(record, f"{owner}, {place}")
     photo = _photo_of(fields, f"{owner}, {place}")
-    where = f"{owner}, {place}, photo '{photo}'"
+    where = f"{owner}, {place}, source '{photo}'"
     people = fields.get("people")
     if not isinstance(people, list):
         raise InputError(
             f"{where} has no list of people",
             hint='expected {"source": "photo.jpg", "people": [{"box": [x1, y1, x2, y2]}]}',
         )
-    rows = Rows(photo, frame=whole_number(fields.get("frame", 0), where, "frame"))
+    rows = Rows(photo, frame=_frame_of(fields, where))
     rows.size_wh = _size_wh(fields, where)
     for number, person in _numbered(people):
         here = f"{where}, person {number}"
@@ -211,7 +212,7 @@ def _is_wanted_category(category: object, class_name: str, where: str) -> bool:
 
 
 def _add_coco_box(rows: Rows, entry: Mapping[str, Any], place: str, owner: str) -> None:
-    where = f"{owner}, {place}, photo '{rows.photo or rows.coco_id}'"
+    where = f"{owner}, {place}, source '{rows.photo or rows.coco_id}'"
     rows.add(from_xywh(entry.get("bbox"), where), to_score(entry.get("score"), where), place)
 
 
@@ -228,7 +229,7 @@ def _from_csv(text: str, class_name: str, owner: str) -> list[Listing]:
         raise InputError(
             f"{owner}, line {reader.line_num} is not CSV: {error}", hint=_EXPECTED
         ) from error
-    pictures: dict[tuple[str, int], Rows] = {}
+    pictures: dict[tuple[str, int | None], Rows] = {}
     for row in _first_of_each_person(rows):
         picture = pictures.setdefault((row.photo, row.frame), Rows(row.photo, frame=row.frame))
         if row.box_fields:
@@ -242,7 +243,7 @@ class _CsvRow:
     """One row: empty box fields list the photo and nobody in it."""
 
     photo: str
-    frame: int
+    frame: int | None
     person: str
     box_fields: list[str]
     score: str | None
@@ -273,8 +274,8 @@ class _CsvTable:
         photo = row[self.photo_column]
         if not photo:
             raise InputError(f"{self.owner}, {place}: the column {self.photo_column} is empty")
-        where = f"{self.owner}, {place}, photo '{photo}'"
-        frame = whole_number(row.get("frame") or "0", where, "frame")
+        where = f"{self.owner}, {place}, source '{photo}'"
+        frame = _frame_of(row, where)
         fields = [row[column] for column in self.box_columns]
         if not any(fields) or not self._is_wanted(row):
             fields = []
@@ -304,7 +305,7 @@ def _csv_table(first_row: list[str], class_name: str, owner: str) -> _CsvTable:
 
 def _first_of_each_person(rows: Sequence[_CsvRow]) -> Iterator[_CsvRow]:
     """Yield one row per person: hrnet's own CSV repeats the box in the row of each keypoint."""
-    seen: dict[tuple[str, int, str], list[str]] = {}
+    seen: dict[tuple[str, int | None, str], list[str]] = {}
     for row in rows:
         first = seen.setdefault((row.photo, row.frame, row.person), row.box_fields)
         if not row.person or first is row.box_fields:
@@ -353,4 +354,10 @@ def _photo_of(fields: Mapping[str, Any], where: str) -> str:
     for key in _PHOTO_KEYS:
         if isinstance(fields.get(key), str) and fields[key]:
             return fields[key]
-    raise InputError(f"{where} names no photo: it has no 'source'", hint=_EXPECTED)
+    raise InputError(f"{where} names no photo or video: it has no 'source'", hint=_EXPECTED)
+
+
+def _frame_of(fields: Mapping[str, Any], where: str) -> int | None:
+    """Return the position in a video, counted from 0; None where the file does not tell it."""
+    key = next((key for key in FRAME_KEYS if fields.get(key) not in (None, "")), None)
+    return None if key is None else whole_number(fields[key], where, key)

@@ -27,7 +27,7 @@ class Listing:
         boxes: Its boxes; empty when the file lists the picture and nobody in it.
         places: Where in the file each box stands, such as ``line 3``.
         coco_id: Number of the picture in COCO results without file names.
-        frame: Position in its video; 0 for a photo.
+        frame: Position in its video; 0 for a photo, None where the file does not tell.
         size_wh: (width, height) of the picture the boxes were made for, where the file tells.
     """
 
@@ -35,7 +35,7 @@ class Listing:
     boxes: Boxes
     places: tuple[str, ...]
     coco_id: int | None = None
-    frame: int = 0
+    frame: int | None = None
     size_wh: tuple[int, int] | None = None
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Rows:
 
     photo: str
     coco_id: int | None = None
-    frame: int = 0
+    frame: int | None = None
     size_wh: tuple[int, int] | None = None
     boxes: list[BoxCorners] = field(default_factory=list[BoxCorners])
     scores: list[float] = field(default_factory=list[float])
