@@ -57,6 +57,16 @@ class Frame:
         height, width = self.image_HW3.shape[:2]
         return width, height
 
+    @property
+    def clock_s(self) -> float:
+        """Return seconds on the clock of its video, exact where `pts` is known; 0 for a photo.
+
+        `time_s` may come from a record, where it is rounded.
+        """
+        if self.pts is None or self.time_base is None:
+            return self.time_s or 0.0
+        return float(self.pts * self.time_base)
+
 
 @dataclass(frozen=True)
 class Boxes:

@@ -225,6 +225,21 @@ def test_trc_holds_the_frames_that_show_a_person_with_y_up(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("count", "tick", "rate"), [(2, 256, 60), (3, 256, 60), (901, 256, 60), (3, 512, 30)]
+)
+def test_the_rate_is_exact_though_records_round_their_times(tmp_path, count, tick, rate):
+    sink = open_sink("jsonl", tmp_path, INFO, "clip", video=True)
+    for index in range(count):
+        frame, poses = moment(index, [1], fps=15360 / tick)
+        sink.write(replace(frame, pts=90 + tick * index, time_base=Fraction(1, 15360)), poses)
+    sink.close()
+    pictures = read_records(tmp_path / "clip.jsonl", schema=TWO_POINTS)
+    folder = write("trc", tmp_path, pictures)
+    header, *_ = read_trc(folder / "clip_person1.trc")
+    assert float(header["DataRate"]) == rate
+
+
+@pytest.mark.parametrize(
     ("fps", "rate"), [(25, "25"), (30000 / 1001, "29.97"), (60000 / 1001, "59.9401"), (7.5, "7.5")]
 )
 def test_trc_tells_the_mean_rate_of_the_video(tmp_path, fps, rate):

@@ -58,7 +58,7 @@ class MotionSink:
         keypoints_NK2[..., 1] = frame.size_wh[1] - 1 - keypoints_NK2[..., 1]
         ids = None if poses.track_ids_N is None else poses.track_ids_N.tolist()
         self._collector.add(frame, ids, keypoints_NK2, scores_NK)
-        self._times.append(frame.time_s or 0.0)
+        self._times.append(frame.clock_s)
         self._schema = poses.schema
 
     def close(self) -> None:

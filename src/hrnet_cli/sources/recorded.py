@@ -110,7 +110,7 @@ def _timed(frame: Frame, time_base: Fraction) -> Frame:
 def _info(frames: Sequence[Frame]) -> VideoInfo:
     """Return what records tell of their video."""
     first = frames[0]
-    rate = mean_rate(np.array([frame.time_s or 0.0 for frame in frames]))
+    rate = mean_rate(np.array([frame.clock_s for frame in frames]))
     return VideoInfo(
         first.size_wh,
         first.time_base or _TIME_BASE,
