@@ -363,18 +363,41 @@ def damage_words(source: VideoSource, frames: int) -> list[str]:
     """
     damage: Damage = source.damage
     counted = (
-        (damage.broken_packets, "{} pieces of it are broken and were left out"),
-        (damage.reconnects, "the connection was lost and made again {} times"),
-        (damage.guessed_times, "{} frames had no time, or one that goes back, and got one"),
-        (damage.resized, "{} frames have another size than the first and were fitted into it"),
-        (damage.dropped, "{} frames came too fast and were left out"),
+        (
+            damage.broken_packets,
+            "1 piece of it is broken and was left out",
+            "{} pieces of it are broken and were left out",
+        ),
+        (
+            damage.reconnects,
+            "the connection was lost and made again once",
+            "the connection was lost and made again {} times",
+        ),
+        (
+            damage.guessed_times,
+            "1 frame had no time, or one that goes back, and got one",
+            "{} frames had no time, or one that goes back, and got one",
+        ),
+        (
+            damage.resized,
+            "1 frame has another size than the first and was fitted into it",
+            "{} frames have another size than the first and were fitted into it",
+        ),
+        (
+            damage.dropped,
+            "1 frame came too fast and was left out",
+            "{} frames came too fast and were left out",
+        ),
     )
-    words = [sentence.format(count) for count, sentence in counted if count]
-    if damage.ended_early:
-        words.append(damage.ended_early)
+    words = [
+        one if count == 1 else several.format(count) for count, one, several in counted if count
+    ]
+    words += [told for told in (damage.missing, damage.ended_early) if told]
     expected = source.info.frames
-    if expected is not None and expected != frames:
-        words.append(f"{expected} frames were announced, {frames} came")
+    # What is broken was told already.
+    if expected is not None and expected - frames not in (0, damage.broken_packets):
+        announced = "1 frame was" if expected == 1 else f"{expected} frames were"
+        words.append(f"{announced} announced, {frames} came")
     return words
 
 

@@ -1,3 +1,4 @@
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hrnet_cli.errors import InputError
 from hrnet_cli.sources import Span
 from hrnet_cli.sources.plan import Photo
 from hrnet_cli.sources.sequence import NumberedPictures, open_sequence
+from hrnet_cli.video_job import damage_words
 from videos import SIZE_WH, number_in, numbered_picture
 
 
@@ -75,6 +77,38 @@ def test_a_broken_picture_is_reported_and_leaves_a_gap(tmp_path):
         assert [number_in(frame.image_HW3) for frame in frames] == expected
         assert [name for name, _ in problems] == ["seq/0000.png", "seq/0003.png"]
         assert source.damage.broken_packets == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["img_98", "img_100"], ""),  # two may be steps of two
+        (["img_97", "img_98", "img_100"], "number 99 is missing among its pictures"),
+        (["a8", "a9", "a12", "a15"], "4 numbers are missing among its pictures, the first is 10"),
+        (["0", "10", "20", "50"], "2 numbers are missing among its pictures, the first is 30"),
+        # Numbers that are no count, of two takes, or none at all.
+        (["12_00_03_137", "12_00_03_171", "12_00_04_204"], ""),
+        (["a_1", "a_2", "b_7", "b_8"], ""),
+        (["cam1", "cam1b"], ""),
+        (["one", "two"], ""),
+        (["v1_001_left", "v1_002_left", "v1_003_left"], ""),
+    ],
+)
+def test_missing_numbers_are_told(tmp_path, names, words):
+    (picture,) = pictures(tmp_path, 1)
+    paths = [picture.path.rename(tmp_path / f"{names[0]}.png")]
+    paths += [Path(shutil.copy(paths[0], tmp_path / f"{name}.png")) for name in names[1:]]
+    source = opened([Photo(path, str(path), path.name) for path in paths])
+    frames = list(source.frames())
+    assert [frame.index for frame in frames] == list(range(len(names)))
+    told = damage_words(source, len(frames))
+    assert (told[0].split(":")[0] if told else "") == words
+
+
+def test_one_broken_picture_is_told_once(tmp_path):
+    source = opened(pictures(tmp_path, 4, broken=(2,)))
+    frames = list(source.frames())
+    assert damage_words(source, len(frames)) == ["1 piece of it is broken and was left out"]
 
 
 def test_stopping_at_a_broken_picture(tmp_path):

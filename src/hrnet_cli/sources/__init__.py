@@ -83,6 +83,7 @@ class Damage:
         guessed_times: Frames whose timestamp was missing or went back, and had to be made up.
         resized: Frames of another size than the first, which were fitted into it.
         dropped: Frames of a live source that came faster than they were taken.
+        missing: What numbered pictures leave out, in words; empty when nothing.
     """
 
     broken_packets: int = 0
@@ -91,6 +92,7 @@ class Damage:
     guessed_times: int = 0
     resized: int = 0
     dropped: int = 0
+    missing: str = ""
 
 
 class VideoSource(Protocol):

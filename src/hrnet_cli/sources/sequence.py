@@ -2,14 +2,16 @@
 
 The first picture that can be read decides on the size; others are fitted into it, with black bars.
 A picture that cannot be read is reported, counted and left out; the numbers and times of the others
-stay as they would be with it.
+stay as they would be with it. A picture that is not there is none: the next one follows at once.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from hrnet_cli.ahead import work_ahead
 from hrnet_cli.errors import InputError
@@ -62,7 +64,7 @@ class SequenceSource:
     ) -> None:
         self.source = pictures.source
         self.info = info
-        self.damage = Damage()
+        self.damage = Damage(missing=_missing_words(pictures.photos))
         self._photos = pictures.photos
         self._name = pictures.name
         self._span = span
@@ -75,7 +77,7 @@ class SequenceSource:
 
         Skipped pictures are read as well: one of them that is broken is none to skip.
         """
-        self.damage = damage = Damage()
+        self.damage = damage = Damage(missing=self.damage.missing)
         wanted = _wanted(len(self._photos), self._span, self.info.time_base)
         given = 0
         for index, future in self._read_ahead(wanted):
@@ -163,6 +165,34 @@ def _first_size(pictures: NumberedPictures, max_pixels: int) -> tuple[int, int]:
     raise InputError(
         f"none of the {len(pictures.photos)} pictures of '{pictures.source}' can be read",
         hint="open one of them in a picture viewer",
+    )
+
+
+def _missing_words(photos: Sequence[Photo]) -> str:
+    """Return which numbers the names of pictures leave out, in words; empty when none.
+
+    The last number of a name counts, in steps as small as between any two neighbours. Where others
+    are no multiples of them, as between times of day, nothing is known to be missing.
+    """
+    found = [re.fullmatch(r"(.*?)(\d+)\D*", photo.path.stem) for photo in photos]
+    numbered = [(match[1], int(match[2])) for match in found if match]
+    steps = [
+        (before, after - before)
+        for (head, before), (other, after) in pairwise(numbered)
+        if head == other
+    ]
+    step = min((step for _, step in steps), default=0)
+    if step < 1 or any(wide % step for _, wide in steps):
+        return ""
+    missing = sum(wide // step - 1 for _, wide in steps)
+    if not missing:
+        return ""
+    first = next(before + step for before, wide in steps if wide > step)
+    if missing == 1:
+        return f"number {first} is missing among its pictures: no time was left for it"
+    return (
+        f"{missing} numbers are missing among its pictures, the first is {first}: no time was left"
+        " for them"
     )
 
 
