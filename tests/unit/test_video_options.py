@@ -5,12 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from hrnet_cli.cli.detect_video_task import following
+from hrnet_cli.cli.detect_options import DetectOptions
+from hrnet_cli.cli.detect_video_task import following, video_task
 from hrnet_cli.cli.video_options import CAUSAL, OFFLINE, VideoOptions, parse_smooth, parse_time
 from hrnet_cli.errors import UsageError
+from hrnet_cli.schema import load_schema
 from hrnet_cli.smoothing import FILTERS, SmoothingSettings
-from hrnet_cli.smoothing_offline import SMOOTHERS
-from hrnet_cli.sources import Span
+from hrnet_cli.smoothing_offline import SMOOTHERS, OfflineSettings
+from hrnet_cli.sources import Span, VideoInfo
+from hrnet_cli.sources.plan import Video
+from hrnet_cli.stages import StageClock
+from hrnet_cli.streaming import FinderInfo
 
 USUAL = SmoothingSettings()
 
@@ -140,6 +145,19 @@ def test_numbers_reach_the_filter_that_runs():
     assert causal.smoothing_settings == SmoothingSettings(min_cutoff_hz=1.5, beta=4)
     for second_pass in (found("savgol:0.5"), found("median:3", fill_gaps=0.2)):
         assert (second_pass.smoothing, second_pass.smoothing_settings) == ("none", USUAL)
+
+
+def test_gaps_are_filled_where_keypoints_score_below_the_threshold():
+    options = DetectOptions(
+        ("clip.mp4",), "out", "jsonl", "", VideoOptions(fill_gaps=0.5), keypoint_threshold=0.35
+    )
+    source = SimpleNamespace(info=VideoInfo((32, 24), Fraction(1, 25)))
+    finder = SimpleNamespace(
+        info=FinderInfo("starter", "yolo", load_schema("coco17"), StageClock())
+    )
+    task = video_task(Video("clip.mp4", "clip"), source, options, finder)
+    assert (task.offline.max_gap_s, task.offline.least_score) == (0.5, 0.35)
+    assert OfflineSettings().least_score == DetectOptions((), "", "", "", None).keypoint_threshold
 
 
 def test_rates_and_parts():

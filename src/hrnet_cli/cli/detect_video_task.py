@@ -48,6 +48,7 @@ def video_task(
             kind=options.video.smooth_kind,
             **options.video.smooth_numbers,
             max_gap_s=options.video.fill_gaps,
+            least_score=options.keypoint_threshold,
             fix_swaps=options.video.fix_swaps,
         )
         if source.info.live:
