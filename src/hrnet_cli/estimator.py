@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hrnet_cli import geometry, heatmap, oks, weights
 from hrnet_cli.config import CODECS, ModelSpec
-from hrnet_cli.errors import ConfigError, WeightsError
+from hrnet_cli.errors import UsageError, WeightsError
 from hrnet_cli.model_metadata import model_name
 from hrnet_cli.model_opening import open_model
 from hrnet_cli.runtimes import AUTO, Computing, Runtime
@@ -71,7 +71,7 @@ def find_model(
 
     Raises:
         WeightsError: The name is not known, or the file cannot be had.
-        ConfigError: The hints are incomplete, or there are some for a listed model.
+        UsageError: The hints are incomplete, or there are some for a listed model.
     """
     if name is not None and (graph := graph_file(Path(name))) is not None:
         _refuse_hints(hints, f"'{name}' is an exported model, which says all of itself")
@@ -160,7 +160,7 @@ def build_estimator(
 
 def _refuse_hints(hints: ModelHints | None, because: str) -> None:
     if hints is not None and hints != ModelHints():
-        raise ConfigError(
+        raise UsageError(
             f"--input, --codec and --keypoint-schema describe a weights file, but {because}",
             hint="leave them out, or name a file with --model",
         )
@@ -170,13 +170,13 @@ def _spec_of_file(path: Path, hints: ModelHints | None) -> ModelSpec | None:
     """Return what is known of a weights file: from the user, or from weights.toml by its hash."""
     if hints is not None and hints != ModelHints():
         if hints.input_hw is None or hints.codec is None or hints.keypoint_schema is None:
-            raise ConfigError(
+            raise UsageError(
                 f"'{path}' needs all of --input, --codec and --keypoint-schema, or none of them",
                 hint="for the official COCO files: --input 256x192 --codec msra"
                 " --keypoint-schema coco17",
             )
         if hints.codec not in CODECS:
-            raise ConfigError(f"codec is '{hints.codec}', expected one of {', '.join(CODECS)}")
+            raise UsageError(f"codec is '{hints.codec}', expected one of {', '.join(CODECS)}")
         schema = load_schema(hints.keypoint_schema)
         return ModelSpec(model_name(path), 0, hints.input_hw, hints.codec, schema)
     if path.suffix == ".safetensors":

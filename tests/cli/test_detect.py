@@ -642,7 +642,7 @@ def test_the_starter_model_stands_in_with_one_warning(hrnet):
 def test_options_about_a_file_do_not_change_a_listed_model(hrnet):
     draw_photo("a.jpg")
     words = ["a.jpg", "--detector", "whole-image", "--model", "starter", "--codec", "udp"]
-    result = hrnet(*words, code=ExitCode.CONFIG, defaults=False)
+    result = hrnet(*words, code=ExitCode.USAGE, defaults=False)
     assert "describe a weights file, but 'starter' is a listed model" in errors_of(result)[0]
 
 

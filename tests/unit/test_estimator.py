@@ -11,7 +11,7 @@ from builders import make_poses
 from fakes import SpotNetwork, make_spec, photo_with_spots
 from hrnet_cli import checkpoint, heatmap, oks, weights
 from hrnet_cli.config import CODECS
-from hrnet_cli.errors import ConfigError, ExitCode, WeightsError
+from hrnet_cli.errors import ExitCode, UsageError, WeightsError
 from hrnet_cli.estimator import ModelHints, PoseEstimator, find_model, load_model, without_doubles
 from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.schema import load_schema
@@ -329,21 +329,21 @@ def test_a_file_that_says_nothing_needs_hints(untold):
 
 @pytest.mark.parametrize("missing", ["input_hw", "codec", "keypoint_schema"])
 def test_incomplete_hints_are_refused(untold, missing):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UsageError) as caught:
         find_model(str(untold), hints=dataclasses.replace(HINTS, **{missing: None}))
     assert caught.value.message == (
         f"'{untold}' needs all of --input, --codec and --keypoint-schema, or none of them"
     )
-    assert caught.value.exit_code == ExitCode.CONFIG
+    assert caught.value.exit_code == ExitCode.USAGE
 
 
 def test_an_unknown_codec_is_refused(untold):
-    with pytest.raises(ConfigError, match="codec is 'gauss', expected one of msra, dark, udp"):
+    with pytest.raises(UsageError, match="codec is 'gauss', expected one of msra, dark, udp"):
         find_model(str(untold), hints=dataclasses.replace(HINTS, codec="gauss"))
 
 
 def test_hints_for_a_listed_model_are_refused():
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UsageError) as caught:
         find_model("starter", hints=ModelHints(codec="udp"))
     assert caught.value.message == (
         "--input, --codec and --keypoint-schema describe a weights file, but 'starter' is a listed"
