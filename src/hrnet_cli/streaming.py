@@ -134,7 +134,8 @@ class FinderInfo:
         clock: Adds up the seconds of all stages.
         apart: They do not share a processor with reading and drawing.
         gives_ids: People have identities already.
-        fingerprint: What tells them from others: a broken run goes on with the same ones only.
+        hashes: What tells them from others of the same names, by what messages call it: a broken
+            run goes on with the same ones only.
     """
 
     model: str
@@ -143,7 +144,7 @@ class FinderInfo:
     clock: StageClock
     apart: bool = False
     gives_ids: bool = False
-    fingerprint: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Finder(Protocol):
@@ -176,13 +177,13 @@ class Finders:
         detector: Finds the person boxes.
         estimator: Finds the keypoints in them; its clock adds up the seconds of all stages.
         apart: Detector and network do not share a processor: they may work at the same time.
-        weights_sha256: Of the network's weights; may be cut short, or empty.
+        hashes: See `FinderInfo`.
     """
 
     detector: Detector
     estimator: PoseEstimator
     apart: bool = False
-    weights_sha256: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def info(self) -> FinderInfo:
@@ -190,7 +191,7 @@ class Finders:
         spec, clock = self.estimator.spec, self.estimator.clock
         return FinderInfo(
             *(spec.name, self.detector.name, spec.schema, clock, self.apart),
-            fingerprint=self.weights_sha256,
+            hashes=self.hashes,
         )
 
     def find(self, frames: Iterable[Frame], memory: Memory, chunk: int) -> _Found:

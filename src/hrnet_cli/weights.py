@@ -107,11 +107,15 @@ def find_entry(name: str) -> WeightsEntry:
 
 
 def model_sha256(path: Path) -> str:
-    """Return the sha256 of a model file, of an OpenVINO graph together with its weights.
+    """Return the sha256 of a model: a file, an OpenVINO graph with its weights, or a folder.
 
     Raises:
         InputError: A file cannot be read.
     """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        hashes = [f"{file.relative_to(path).as_posix()} {file_sha256(file)}" for file in files]
+        return hashlib.sha256("\n".join(hashes).encode(errors="surrogateescape")).hexdigest()
     values = path.with_suffix(".bin")
     if path.suffix.lower() != ".xml" or not values.is_file():
         return file_sha256(path)

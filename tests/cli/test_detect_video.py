@@ -196,14 +196,34 @@ def test_a_terminated_run_goes_on(words, clips, tmp_path):
     assert not Path("parts/long.resume").exists()
 
 
+class Stopped(StopRequest):
+    """Asks to stop as soon as there is a record."""
+
+    requested = property(
+        lambda _self: Path("hrnet-out/a.jsonl").exists(), lambda _self, _value: None
+    )
+
+
+def test_a_broken_run_goes_on_with_the_same_boxes_only(words, clips, monkeypatch):
+    given = [*words[: words.index("--detector")], "--boxes", "boxes.csv"]
+    for people, code in ((30, 130), (40, 8), (30, 0)):
+        rows = "".join(f"a.mp4,{n},2,3,{people},40\n" for n in range(12))
+        Path("boxes.csv").write_text(f"source,frame,x1,y1,x2,y2\n{rows}")
+        with monkeypatch.context() as patch:
+            if code == 130:
+                patch.setattr(detect_videos, "StopRequest", Stopped)
+            more = [] if code == 130 else ["--resume"]
+            result = RUNNER.invoke(app, ["detect", str(clips / "a.mp4"), *given, *more])
+        assert result.exit_code == code, result.output
+        if code == 130:
+            kept = json.loads(Path("hrnet-out/a.resume/state.json").read_bytes())["settings"]
+            assert len(kept["model hash"]) == 16
+            assert kept["detector hash"] == ""
+        if code == 8:
+            assert "other settings: --boxes was 'boxes.csv, sha256 " in result.stderr
+
+
 def test_a_run_stopped_at_once_is_not_taken_for_done(hrnet, clips, monkeypatch):
-    class Stopped(StopRequest):
-        """Asks to stop as soon as there is a record."""
-
-        requested = property(
-            lambda _self: Path("hrnet-out/a.jsonl").exists(), lambda _self, _value: None
-        )
-
     with monkeypatch.context() as patch:
         patch.setattr(detect_videos, "StopRequest", Stopped)
         hrnet(clips / "a.mp4", "--draw", "boxes", code=130)

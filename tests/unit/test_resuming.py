@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import fields
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 
 from fakes import SpotNetwork, make_spec
 from hrnet_cli import streaming
+from hrnet_cli.cli import deciding
+from hrnet_cli.cli.deciding import deciding_settings, short_hash
 from hrnet_cli.cli.detect_options import DetectOptions
-from hrnet_cli.cli.detect_video_task import deciding_settings
 from hrnet_cli.cli.detect_videos import is_done
 from hrnet_cli.cli.video_options import VideoOptions
 from hrnet_cli.detectors.whole_image import WholeImageDetector
@@ -20,7 +22,7 @@ from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.resuming import ResumeFolder, resume_folder
 from hrnet_cli.sinks import RunInfo
 from hrnet_cli.sources import Damage, VideoInfo
-from hrnet_cli.sources.plan import Video
+from hrnet_cli.sources.plan import Photo, Video
 from hrnet_cli.streaming import Finders, Following
 from hrnet_cli.structures import Frame
 from hrnet_cli.video_job import process_video
@@ -249,13 +251,73 @@ HARMLESS = {
 }
 
 
+@pytest.mark.parametrize("option", ["boxes", "connections", "keypoint_schema"])
+@pytest.mark.parametrize("clip", [None, (Video("clip.mp4", "clip"), Pictures(1))])
+def test_a_run_goes_on_with_the_same_files_only(tmp_path, option, clip):
+    file = tmp_path / "given.toml"
+    given = str(file) if option == "keypoint_schema" else file
+    options = DetectOptions(("clip.mp4",), "out", "", "", VideoOptions(), **{option: given})
+    contents = ("one", "one", "two")
+    found = []
+    for content in contents:
+        file.write_text(content)
+        found.append(deciding_settings(options, "starter", "yolo26s", {}, clip))
+    assert found[0] == found[1]
+    changed = {name for name in found[0] if found[0][name] != found[2][name]}
+    assert changed == {f"--{option.replace('_', '-')}"}
+
+
+def test_a_built_in_schema_is_told_by_its_name():
+    options = DetectOptions((), "out", "", "", VideoOptions(), keypoint_schema="coco17")
+    settings = deciding_settings(options, "starter", "yolo26s", {"detector hash": "ab"})
+    assert settings["--keypoint-schema"] == "coco17"
+    assert settings["detector hash"] == "ab"
+
+
+def test_a_video_is_told_by_what_a_copy_shares(tmp_path, monkeypatch):
+    monkeypatch.setattr(deciding, "_END_BYTES", 4)
+    options = DetectOptions((), "out", "", "", VideoOptions())
+
+    def told(path, pictures=()):
+        clip = Video("clip", "clip", path, pictures=pictures), Pictures(1)
+        return deciding_settings(options, "starter", "yolo26s", {}, clip)["video content"]
+
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"head-middle-tail")
+    same = told(film)
+    assert told(Path(shutil.copy(film, tmp_path / "copy.mp4"))) == same
+    for other in (b"HEAD-middle-tail", b"head-middle-TAIL", b"head-middle--tail", b""):
+        film.write_bytes(other)
+        assert told(film) != same
+    assert told(None) is None
+    photos = [Photo(tmp_path / f"{n}.png", f"{n}.png", f"{n}.png") for n in range(3)]
+    for photo in photos[:2]:  # the third is gone, which its reader reports
+        photo.path.write_bytes(b"1234")
+    before = told(photos[0].path, tuple(photos))
+    photos[1].path.write_bytes(b"12345")
+    assert told(photos[0].path, tuple(photos)) != before
+    assert told(photos[0].path, tuple(photos[:1])) != before
+
+
+def test_detectors_are_told_by_their_files(tmp_path):
+    folder = tmp_path / "yolo_openvino_model"
+    folder.mkdir()
+    (folder / "yolo.xml").write_text("graph")
+    (folder / "yolo.bin").write_text("weights")
+    before = short_hash(folder)
+    assert len(before) == 16
+    (folder / "yolo.bin").write_text("others!")
+    assert short_hash(folder) != before
+    (tmp_path / "yolo.onnx").write_text("graph")
+    assert short_hash(tmp_path / "yolo.onnx") not in ("", before)
+    assert short_hash(None) == ""
+
+
 def test_every_option_that_changes_results_is_remembered():
     names = {field.name for field in fields(DetectOptions)} - {"video"}
     options = SimpleNamespace(**dict.fromkeys(names), video=VideoOptions())
-    spec = make_spec()
-    finders = Finders(WholeImageDetector(), PoseEstimator(SpotNetwork(spec), spec))
-    video = Video("clip.mp4", "clip")
-    kept = deciding_settings(video, Pictures(1), options, finders)
+    clip = Video("clip.mp4", "clip"), Pictures(1)
+    kept = deciding_settings(options, "starter", "yolo26s", {}, clip)
     wanted = (names | {field.name for field in fields(VideoOptions)}) - HARMLESS
     shown = {"class_name": "class", "input_size": "input"}
     keys = {f"--{shown.get(name, name).replace('_', '-')}" for name in wanted}

@@ -336,12 +336,12 @@ def _open(video: Video, work: _Work, options: DetectOptions) -> "tuple[VideoSour
     Raises:
         InputError: The records or the video cannot be used, or nothing is left in the wanted part.
     """
+    from hrnet_cli.cli.deciding import short_hash
     from hrnet_cli.cli.detect_videos import in_slow_motion
     from hrnet_cli.records import read_records
     from hrnet_cli.sources.recorded import open_recorded
     from hrnet_cli.streaming import FinderInfo, RecordedPoses
     from hrnet_cli.unsmoothing import undo_smoothing
-    from hrnet_cli.weights import file_sha256
 
     records = work.files[video.name]
     shown = list(_wanted(read_records(records.path, schema=work.schema), records, options))
@@ -364,7 +364,7 @@ def _open(video: Video, work: _Work, options: DetectOptions) -> "tuple[VideoSour
         shown[0][1].schema,
         work.clock,
         gives_ids=any(people.track_ids_N is not None for people in poses.values()),
-        fingerprint=file_sha256(records.path),
+        hashes={"records hash": short_hash(records.path)},
     )
     draws = bool(options.parts) or options.video.report
     source = open_recorded(

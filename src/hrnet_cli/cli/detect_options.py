@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hrnet_cli.cli.options import check_choice, check_runtime, parse_list, parse_size
 from hrnet_cli.cli.video_options import OFFLINE, VideoOptions
@@ -85,22 +84,6 @@ class DetectOptions:
         """Return the name of the records of all photos; each part of a run has its own."""
         part = self.video.part
         return PHOTOS_STEM if part is None else part_stem(*part)
-
-
-def deciding_values(options: DetectOptions) -> dict[str, Any]:
-    """Return the options that decide what is written of photos and videos alike, by name."""
-    names = (
-        *("format", "draw", "person_threshold", "iou", "max_people", "keep", "pose_nms"),
-        *("runtime", "precision", "keypoint_threshold", "drop_low", "flip_test", "batch_size"),
-        *("palette", "background", "point_size", "line_width", "codec", "keypoint_schema"),
-    )
-    return {
-        **{name: getattr(options, name) for name in names},
-        "class": options.class_name,
-        "input": options.input_size,
-        "connections": None if options.connections is None else str(options.connections),
-        "boxes": None if options.boxes is None else str(options.boxes),
-    }
 
 
 def ids_for(formats: str, parts: str) -> tuple[str, ...]:

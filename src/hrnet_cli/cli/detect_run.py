@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from hrnet_cli.cli import console
+from hrnet_cli.cli.deciding import short_hash
 from hrnet_cli.cli.detect_options import DetectOptions, check_options
 from hrnet_cli.cli.detect_report import (
     RunReport,
@@ -168,16 +169,16 @@ def _detect(
     on_problem: Callable[[str, HrnetError], None],
 ) -> None:
     # The cheap look-up goes first: a misspelt detector is not found out after a download.
-    open_found_detector = _prepare_detector(options, plan)
+    open_found_detector, detector_file = _prepare_detector(options, plan)
     estimator, weights_file = open_estimator(options, keep_heatmaps="heatmap" in options.parts)
     estimator.pose_nms = options.pose_nms
     detector = open_found_detector()
+    hashes = {"model hash": short_hash(weights_file), "detector hash": short_hash(detector_file)}
     written: list[str] = []
     try:
         if plan.photos:
             sure = _for_photos(detector, options)
-            sha256 = _hash_of(weights_file)
-            with photos_to_do(options, plan, estimator, detector.name, sha256) as kept:
+            with photos_to_do(options, plan, estimator, detector.name, hashes) as kept:
                 if kept.records:
                     done = f"{len(kept.records)} of {len(plan.photos)} photos were done before"
                     console.say(done)
@@ -186,8 +187,8 @@ def _detect(
             from hrnet_cli.cli.detect_videos import detect_videos, open_source
             from hrnet_cli.streaming import Finders
 
-            apart, sha256 = pick_device(options.device) != "cpu", _hash_of(weights_file)
-            finders = Finders(detector, estimator, apart, sha256)
+            apart = pick_device(options.device) != "cpu"
+            finders = Finders(detector, estimator, apart, hashes)
             detect_videos(
                 plan.videos,
                 options,
@@ -205,13 +206,6 @@ def _detect(
         print_json(
             report, options, plan, estimator.spec.name, detector.name, estimator.clock, written
         )
-
-
-def _hash_of(weights_file: Path) -> str:
-    """Return what tells a model's weights from others; empty for one that lies in no file."""
-    from hrnet_cli.weights import model_sha256
-
-    return model_sha256(weights_file)[:16] if weights_file.is_file() else ""
 
 
 def _detect_photos(
@@ -251,8 +245,10 @@ def _detect_photos(
             advance(report)
 
 
-def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[], Detector]:
-    """Find the detector's file, and return what opens it."""
+def _prepare_detector(
+    options: DetectOptions, plan: "SourcePlan"
+) -> tuple[Callable[[], Detector], Path | None]:
+    """Find the detector's file, and return what opens it and where it lies, if anywhere."""
     from hrnet_cli.detectors.keeping import SUREST
 
     # Others than the surest can be told only from everybody.
@@ -271,7 +267,7 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
             ((photo.source, photo.name) for photo in plan.photos),
             ((video.source, video.name) for video in plan.videos),
         )
-        return lambda: _keeping(boxes, options)
+        return (lambda: _keeping(boxes, options)), None  # the option tells its hash
     from hrnet_cli.model_opening import compiled_folder
 
     defaults = DetectorSettings()
@@ -295,10 +291,12 @@ def _prepare_detector(options: DetectOptions, plan: "SourcePlan") -> Callable[[]
     name, path, trusted = find_detector(
         options.detector, offline=options.offline, quiet=options.quiet, stand_in=True
     )
-    return lambda: _keeping(
-        open_detector(name, path, settings, trusted=trusted, on_warning=console.say_warning),
-        options,
-    )
+
+    def open_found() -> Detector:
+        found = open_detector(name, path, settings, trusted=trusted, on_warning=console.say_warning)
+        return _keeping(found, options)
+
+    return open_found, path
 
 
 def _keeping(detector: Detector, options: DetectOptions) -> Detector:

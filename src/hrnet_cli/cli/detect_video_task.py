@@ -1,11 +1,11 @@
 """What the options of ``hrnet detect`` say about one video, as the types below the CLI have it."""
 
 import sys
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 from hrnet_cli.cli import console
-from hrnet_cli.cli.detect_options import DetectOptions, deciding_values
+from hrnet_cli.cli.deciding import deciding_settings
+from hrnet_cli.cli.detect_options import DetectOptions
 from hrnet_cli.errors import InputError
 from hrnet_cli.redaction import shown_command
 from hrnet_cli.sinks import RunInfo
@@ -74,7 +74,10 @@ def video_task(
         formats=options.formats,
         info=run_info(options, finder),
         following=following(options, gives_ids=finder.info.gives_ids),
-        settings=deciding_settings(video, source, options, finder),
+        settings=deciding_settings(
+            *(options, finder.info.model, finder.info.detector, finder.info.hashes),
+            clip=(video, source),
+        ),
         drawing=drawing,
         encoding=replace(encoding(options), pixel_aspect=source.info.pixel_aspect),
         offline=offline,
@@ -153,23 +156,3 @@ def encoding(options: DetectOptions) -> VideoSettings:
 def keeps_alpha(options: DetectOptions) -> bool:
     """Tell whether the drawn video can be transparent."""
     return CODECS[options.video.video_codec].alpha
-
-
-def deciding_settings(
-    video: Video, source: VideoSource, options: DetectOptions, finder: Finder
-) -> dict[str, Any]:
-    """Return all that decides the outputs, under the names the user knows."""
-    file = video.path.stat() if video.path is not None else None
-    values = asdict(options.video)
-    for unimportant in ("ids_for", "resume", "jobs", "devices", "shard", "show"):
-        values.pop(unimportant)
-    values |= deciding_values(options)
-    return {
-        "video": video.source,
-        "video size in bytes": None if file is None else file.st_size,
-        "picture size": list(source.info.size_wh),
-        "model": finder.info.model,
-        "model hash": finder.info.fingerprint,
-        "detector": finder.info.detector,
-        **{f"--{name.replace('_', '-')}": value for name, value in values.items()},
-    }

@@ -1,6 +1,6 @@
 """Going on with a broken run over photos: what it has stays, the others are looked at."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrnet_cli.cli import console
-from hrnet_cli.cli.detect_options import DetectOptions, deciding_values
+from hrnet_cli.cli.deciding import deciding_settings
+from hrnet_cli.cli.detect_options import DetectOptions
 from hrnet_cli.cli.detect_targets import records_path, refuse_other_records
 from hrnet_cli.images import write_bytes_atomic
 from hrnet_cli.resuming import ResumeFolder
@@ -45,7 +46,7 @@ def photos_to_do(
     plan: "SourcePlan",
     estimator: "PoseEstimator",
     detector: str,
-    model_hash: str,
+    hashes: Mapping[str, str],
 ) -> Iterator[Kept]:
     """Yield what is left to do, and hold the outputs of photos for this run until it is done.
 
@@ -59,14 +60,7 @@ def photos_to_do(
     if options.folder is None or options.append:
         yield Kept(plan)
         return
-    settings = {
-        "model": estimator.spec.name,
-        "model hash": model_hash,
-        "detector": detector,
-        **{
-            f"--{name.replace('_', '-')}": value for name, value in deciding_values(options).items()
-        },
-    }
+    settings = deciding_settings(options, estimator.spec.name, detector, hashes)
     was_there = options.folder.exists()
     make_folder(options.folder)
     remains = ResumeFolder(options.folder / options.photos_stem)
