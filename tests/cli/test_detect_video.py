@@ -309,6 +309,20 @@ def test_numbered_pictures_make_a_video(hrnet):
     assert len(read_video(Path("hrnet-out/shots.mp4")).times) == 6
 
 
+def test_a_rate_is_for_photos(hrnet, clips):
+    error = hrnet(clips / "a.mp4", "--fps", "10", code=2).stderr
+    assert f"--fps makes a video of photos, and none were named: '{clips / 'a.mp4'}' has" in error
+    assert not Path("hrnet-out").exists()
+    Path("shots").mkdir()
+    for number in range(3):
+        cv2.imwrite(f"shots/{number}.png", numbered_picture(number))
+    sources = ("shots", clips / "a.mp4", "--fps", "10", "--dry-run")
+    words = f"warning: --fps is about photos; videos keep their own times: {clips / 'a.mp4'}"
+    for more, told in ((), True), (("--shard", "1/2"), True), (("--shard", "2/2"), False):
+        said = hrnet(*sources, *more).stderr
+        assert (words in said.replace("\n", "")) == told
+
+
 def test_parts_of_a_video_by_time(hrnet, clips):
     hrnet(clips / "a.mp4", "--start", "0.2", "--end", "0:00:00.4", "--max-frames", "3")
     assert [line["frame"] for line in records("hrnet-out/a.jsonl")] == [5, 6, 7]

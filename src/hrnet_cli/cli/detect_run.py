@@ -13,6 +13,7 @@ from hrnet_cli.cli import console
 from hrnet_cli.cli.deciding import short_hash
 from hrnet_cli.cli.detect_options import DetectOptions, check_options
 from hrnet_cli.cli.detect_report import (
+    NAMES_SHOWN,
     RunReport,
     print_json,
     problem_reporter,
@@ -122,8 +123,30 @@ def _plan(options: DetectOptions) -> "SourcePlan":
         stdin=sys.stdin,
         sequences=options.video.rate is not None,
     )
+    _check_rate(plan, options)
     part = options.video.part
     return plan if part is None else plan.shard(*part)
+
+
+def _check_rate(plan: "SourcePlan", options: DetectOptions) -> None:
+    """See to it that `--fps` has photos to make a video of, in all parts together.
+
+    Raises:
+        UsageError: There are none, and videos have their own times.
+    """
+    if options.video.rate is None or not plan.videos:
+        return
+    timed = [video.source for video in plan.videos if not video.pictures]
+    if len(timed) == len(plan.videos):
+        raise UsageError(
+            f"--fps makes a video of photos, and none were named: '{timed[0]}' has its own times",
+            hint="leave it out, or name photos, a folder or a glob",
+        )
+    # Told once: not by all parts, nor by what starts the parts.
+    if timed and not options.video.shares and (options.video.part or (1, 1))[0] == 1:
+        shown = ", ".join(timed[:NAMES_SHOWN])
+        more = f" and {len(timed) - NAMES_SHOWN} more" if len(timed) > NAMES_SHOWN else ""
+        console.say_warning(f"--fps is about photos; videos keep their own times: {shown}{more}")
 
 
 def check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
