@@ -312,7 +312,7 @@ def parse_time(text: str, option: str) -> float:
     Raises:
         UsageError: It is no time.
     """
-    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?", text):
+    if not re.fullmatch(r"(\d+:){0,2}(\d+\.?\d*|\.\d+)", text):
         raise UsageError(f"{option} is '{text}', expected seconds or H:MM:SS, such as 90 or 1:30")
     seconds = 0.0
     for part in text.split(":"):
