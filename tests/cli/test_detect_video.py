@@ -385,6 +385,7 @@ def test_a_video_is_never_replaced_by_its_drawing(hrnet, clips, tmp_path):
 def test_options_that_cannot_be(hrnet, clips, more, code, message):
     result = hrnet(clips / "a.mp4", *more, code=code)
     assert message in result.stderr
+    assert "model tiny" not in result.stderr  # told before it is loaded
     assert not Path("hrnet-out").exists()
 
 

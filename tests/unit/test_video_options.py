@@ -22,13 +22,24 @@ USUAL = SmoothingSettings()
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("0", 0), ("90", 90), ("12.5", 12.5), ("1:30", 90), ("1:02:03.5", 3723.5), ("0:00:7.", 7), (".5", 0.5), ("1:.5", 60.5)],
+    [
+        ("0", 0),
+        ("90", 90),
+        ("12.5", 12.5),
+        ("1:30", 90),
+        ("1:02:03.5", 3723.5),
+        ("0:00:7.", 7),
+        (".5", 0.5),
+        ("1:.5", 60.5),
+    ],
 )
 def test_times(text, seconds):
     assert parse_time(text, "--start") == seconds
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1:", ":30", "1:2:3:4", "1e3", "nan", "12s", "1.5:30", ".", "1:."])
+@pytest.mark.parametrize(
+    "text", ["", "-1", "1:", ":30", "1:2:3:4", "1e3", "nan", "12s", "1.5:30", ".", "1:."]
+)
 def test_what_is_no_time(text):
     with pytest.raises(UsageError, match=r"--end is '.*', expected seconds or H:MM:SS"):
         parse_time(text, "--end")

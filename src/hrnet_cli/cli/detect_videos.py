@@ -17,7 +17,7 @@ from hrnet_cli.cli.video_progress import show_progress
 from hrnet_cli.errors import HrnetError, InputError, OutputError, TargetError
 from hrnet_cli.resuming import remove_remains, resume_folder
 from hrnet_cli.sinks import open_stream, planned_files
-from hrnet_cli.sinks.encoding import VideoSettings, check_encoder
+from hrnet_cli.sinks.encoding import check_encoder
 from hrnet_cli.sources import VideoSource
 from hrnet_cli.sources.plan import Video
 from hrnet_cli.stopping import StopRequest
@@ -42,7 +42,7 @@ def planned_outputs(video: Video, options: DetectOptions) -> list[Path]:
         return []
     files = planned_files(options.formats, video.name, video=True)
     if options.parts:
-        suffix = VideoSettings(options.video.video_codec).suffix or "_frames"
+        suffix = encoding(options).suffix or "_frames"
         files.append(Path(f"{video.name}{suffix}"))
     if options.video.report and has_page(video):
         files.append(Path(f"{video.name}.html"))
