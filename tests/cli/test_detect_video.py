@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from hrnet_cli import checkpoint
-from hrnet_cli.cli import app, detect_videos
+from hrnet_cli.cli import app, detect_run, detect_videos
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.models.hrnet import HRNet
 from hrnet_cli.resuming import ResumeFolder
@@ -106,7 +106,7 @@ def test_strict_stops_at_the_broken_one(hrnet, clips):
     assert not Path("out/c.jsonl").exists()
 
 
-def test_resume_leaves_out_what_is_done(hrnet, clips):
+def test_resume_leaves_out_what_is_done(hrnet, clips, monkeypatch):
     hrnet(clips / "a.mp4", "--out", "out")
     before = Path("out/a.jsonl").stat().st_mtime_ns
     error = hrnet(clips / "a.mp4", "--out", "out", code=8).stderr
@@ -114,6 +114,11 @@ def test_resume_leaves_out_what_is_done(hrnet, clips):
     result = hrnet(clips / "a.mp4", clips / "c.mkv", "--resume", "--out", "out")
     assert "2 videos (1 done before), 7 frames" in result.stderr
     assert Path("out/a.jsonl").stat().st_mtime_ns == before
+    with monkeypatch.context() as patch:
+        patch.setattr(detect_run, "open_estimator", None)  # no model is needed
+        result = hrnet(clips / "a.mp4", clips / "c.mkv", "--resume", "--out", "out", "--json")
+    assert "2 videos (2 done before), 0 frames" in result.stderr
+    assert [video["state"] for video in json.loads(result.stdout)["videos"]] == ["was done"] * 2
     hrnet(clips / "a.mp4", "--overwrite", "--out", "out")
     assert Path("out/a.jsonl").stat().st_mtime_ns > before
 

@@ -187,12 +187,12 @@ def print_json(
     report: RunReport,
     options: DetectOptions,
     plan: "SourcePlan",
-    model: str,
-    detector: str,
+    model: str | None,
+    detector: str | None,
     clock: StageClock,
     written: Sequence[str],
 ) -> None:
-    """Print the summary that --json asks for."""
+    """Print the summary that --json asks for; no model or detector where none was needed."""
     data: dict[str, Any] = {
         "schema": "hrnet-run/1",
         "photos": report.photos,

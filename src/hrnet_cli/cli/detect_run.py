@@ -36,6 +36,7 @@ from hrnet_cli.sinks import (
     open_stream,
     planned_files,
 )
+from hrnet_cli.stages import StageClock
 
 if TYPE_CHECKING:
     from hrnet_cli.draw import Connections, DrawStyle
@@ -74,7 +75,8 @@ def run(options: DetectOptions) -> None:
             run_jobs(plan, options)
             return
         with _marked_part(options):
-            _detect(plan, options, report, on_problem)
+            if not _were_done(plan, options, report):
+                _detect(plan, options, report, on_problem)
     if report.failed:
         raise typer.Exit(ExitCode.INPUT)
 
@@ -183,6 +185,20 @@ def check_kinds(plan: "SourcePlan", options: DetectOptions) -> None:
             "--shard needs the format jsonl: parts are merged from it",
             hint=f"use --format jsonl,{options.format}",
         )
+
+
+def _were_done(plan: "SourcePlan", options: DetectOptions, report: RunReport) -> bool:
+    """Tell whether earlier runs did all there is; then it is said, and no model is needed."""
+    if plan.photos:
+        return False
+    from hrnet_cli.cli.detect_videos import leave_out_all
+
+    if not leave_out_all(plan.videos, options, report):
+        return False
+    say_summary(report, options, StageClock(), [])
+    if options.json:
+        print_json(report, options, plan, None, None, StageClock(), [])
+    return True
 
 
 def _detect(

@@ -55,6 +55,22 @@ def is_done(video: Video, options: DetectOptions) -> bool:
     return bool(outputs) and all(path.exists() for path in outputs) and not _broken(video, options)
 
 
+def leave_out_all(videos: Sequence[Video], options: DetectOptions, report: RunReport) -> bool:
+    """Tell whether earlier runs did all videos; then they are reported, and no model is needed.
+
+    Where one has remains of a run beside it they are looked at one after the other instead.
+    """
+    folder = options.folder
+    if folder is None or not options.video.resume:
+        return False
+    if any(resume_folder(folder / video.name).exists() for video in videos):
+        return False
+    if not all(is_done(video, options) for video in videos):
+        return False
+    report.videos += [VideoOutcome(video.source, skipped=True) for video in videos]
+    return True
+
+
 def refuse_existing(videos: Sequence[Video], options: DetectOptions) -> None:
     """Raise OutputError before anything is replaced that nobody said may be.
 
