@@ -117,9 +117,7 @@ def read_image(
             try:
                 return _decode(path, file, max_pixels, apply_orientation)
             except UnidentifiedImageError as error:
-                raise InputError(
-                    f"photo '{path}': {_what_it_is(head)}", hint=_FETCH_AGAIN if not head else ""
-                ) from error
+                raise _no_picture(path, head) from error
             except MemoryError as error:
                 raise InputError(
                     f"photo '{path}' needs more memory than is free", hint="make it smaller first"
@@ -231,6 +229,20 @@ def is_moving(path: Path) -> bool:
             return getattr(image, "n_frames", 1) > 1
     except (OSError, ValueError, SyntaxError, EOFError):
         return False
+
+
+def refuse_others(path: Path) -> None:
+    """Raise InputError for a file that begins like no picture; damage is left to its reader."""
+    head = b""
+    try:
+        with path.open("rb") as file, _pillow_without_limit():
+            head = file.read(_HEAD_BYTES)
+            file.seek(0)
+            Image.open(file, formats=_FORMATS).close()
+    except UnidentifiedImageError as error:
+        raise _no_picture(path, head) from error
+    except _DECODE_ERRORS:
+        return
 
 
 def _write_options(kind: str, quality: int) -> list[int]:
@@ -379,6 +391,10 @@ def _scale_to_bytes(values_HW: npt.NDArray[np.float32]) -> Pixels:
     highest = float(values_HW.max())
     white = next((white for white in (1.0, 255.0, 65535.0) if highest <= white), highest)
     return np.clip(np.round(values_HW * (255 / white)), 0, 255).astype(np.uint8)
+
+
+def _no_picture(path: Path, head: bytes) -> InputError:
+    return InputError(f"photo '{path}': {_what_it_is(head)}", hint=_FETCH_AGAIN if not head else "")
 
 
 def _what_it_is(head: bytes) -> str:

@@ -54,7 +54,8 @@ def problem(source: str, **options) -> InputError:
 
 
 def test_a_file_is_read_under_its_own_name_whatever_its_suffix():
-    touch("a/photo.JPG", "a/scan")
+    touch("a/photo.JPG")
+    Image.new("RGB", (4, 3)).save("a/scan", "PNG")
     plan = plan_sources(["a/photo.JPG", "a/scan"])
     assert plan.photos == (
         Photo(Path("a/photo.JPG"), "a/photo.JPG", "photo.JPG"),
@@ -74,6 +75,19 @@ def test_folders_are_sorted_with_numbers_by_value():
     assert names(plan) == ["photo1.jpg", "photo2.jpg", "photo10.jpg", "photo100.jpg", "photo.jpg"]
     assert paths(plan)[0] == "set/photo1.jpg"
     assert plan.photos[0].source == "set/photo1.jpg"
+
+
+def test_what_is_no_picture_is_told_before_anything_is_loaded():
+    Path("script.py").write_text("import this\n")
+    Path("page").write_text("<!doctype html>")
+    Path("cut").write_bytes(b"\x89PNG\r\n\x1a\n")
+    plan = plan_sources(["script.py", "page", "cut"])
+    assert [error.message for error in plan.problems] == [
+        "photo 'script.py': the file is no picture but text",
+        "photo 'page': the file is no picture but a web page",
+        "photo 'cut': the file starts like a PNG, but is damaged or of a kind that cannot be read",
+    ]
+    assert not plan.photos
 
 
 def test_digits_of_other_scripts_are_sorted_too():

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from hrnet_cli.config import PHOTOS_STEM
 from hrnet_cli.errors import InputError
-from hrnet_cli.images import IMAGE_SUFFIXES, is_moving
+from hrnet_cli.images import IMAGE_SUFFIXES, is_moving, refuse_others
 from hrnet_cli.redaction import shown_address
 
 _ADDRESS = r"(camera:|[a-z][a-z0-9+.-]*://)"
@@ -187,7 +187,9 @@ def _find(source: str, recursive: bool, exclude: Path | None, found: _Found) -> 
     if is_folder:
         _find_in_folder(path, recursive, exclude, found)
     elif exists:
-        # A single file of another suffix is tried as a photo, whose reader says what it is.
+        # A single file of another suffix may be a photo.
+        if not _is_video(path) and path.suffix.lower() not in IMAGE_SUFFIXES:
+            refuse_others(path)
         (found.videos if _is_video(path) else found.photos).append((path, source, path.name))
     elif glob.has_magic(source):
         _find_by_glob(source, exclude, found)
