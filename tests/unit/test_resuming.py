@@ -14,7 +14,7 @@ from hrnet_cli import streaming
 from hrnet_cli.cli import deciding
 from hrnet_cli.cli.deciding import deciding_settings, short_hash
 from hrnet_cli.cli.detect_options import DetectOptions
-from hrnet_cli.cli.detect_videos import is_done
+from hrnet_cli.cli.detect_videos import _end_if_stopped, is_done
 from hrnet_cli.cli.video_options import VideoOptions
 from hrnet_cli.detectors.whole_image import WholeImageDetector
 from hrnet_cli.errors import OutputError
@@ -23,6 +23,7 @@ from hrnet_cli.resuming import ResumeFolder, resume_folder
 from hrnet_cli.sinks import RunInfo
 from hrnet_cli.sources import Damage, VideoInfo
 from hrnet_cli.sources.plan import Photo, Video
+from hrnet_cli.stopping import StopRequest
 from hrnet_cli.streaming import Finders, Following
 from hrnet_cli.structures import Frame
 from hrnet_cli.video_job import process_video
@@ -106,6 +107,28 @@ def test_a_run_stopped_before_its_first_mark_does_not_look_done(tmp_path):
     assert lines_in(tmp_path / "clip.jsonl") == 60
     assert looks_done(target)
     assert not resume_folder(target).exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "fake: repeat the command with --resume to go on"),
+        (
+            {"fill_gaps": 0.5},
+            "fake: no outputs yet, they need all frames first; repeat the command with --resume",
+        ),
+    ],
+)
+def test_a_stopped_run_says_what_it_left(tmp_path, capsys, given, said):
+    folder = ResumeFolder(tmp_path / "clip")
+    folder.save(SETTINGS, {})
+    folder.release()
+    options = DetectOptions((), str(tmp_path), "jsonl", "", VideoOptions(**given))
+    stop = StopRequest()
+    stop.requested = True
+    with pytest.raises(KeyboardInterrupt):
+        _end_if_stopped(stop, Video("fake", "clip"), options)
+    assert capsys.readouterr().err.replace("\n", " ").startswith(said)
 
 
 def test_a_state_comes_back_as_it_was(tmp_path):

@@ -287,7 +287,8 @@ def _broken(video: Video, options: DetectOptions) -> bool:
 def _end_if_stopped(stop: StopRequest, video: Video, options: DetectOptions) -> None:
     """After a signal say how to go on with a video it broke, and raise KeyboardInterrupt."""
     if stop.requested and _broken(video, options):
-        console.say(f"{video.source}: repeat the command with --resume to go on")
+        nothing = "no outputs yet, they need all frames first; " if options.video.offline else ""
+        console.say(f"{video.source}: {nothing}repeat the command with --resume to go on")
     stop.check()
 
 
