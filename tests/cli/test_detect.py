@@ -351,6 +351,19 @@ def test_who_stays_under_a_limit_can_be_chosen(hrnet):
         assert [person["box"] for person in records()[0]["people"]] == [kept]
 
 
+def test_people_outside_a_region_are_left_out_before_others_are_chosen(hrnet):
+    draw_photo("photo.jpg")
+    first, large, central = [2, 2, 10, 10], [0, 5, 40, 60], [20, 28, 28, 36]
+    boxes = write_boxes("boxes.jsonl", {"photo.jpg": [first, large, central]})
+    for words, kept in (
+        (["--region", "15,20,40,40"], [large, central]),
+        (["--region", "15,20,40,40", "--max-people", "1"], [large]),
+        (["--region=-5,-5,12,12", "--max-people", "1", "--keep", "largest"], [first]),
+    ):
+        hrnet("photo.jpg", "--boxes", boxes, *words, "--overwrite")
+        assert [person["box"] for person in records()[0]["people"]] == kept
+
+
 # Existing output ----------------------------------------------------------------------------------
 
 
@@ -570,6 +583,8 @@ def test_formats_may_be_given_in_turn(hrnet):
          "name a folder with --out"),
         ("--max-people 1 --keep large", "--keep is 'large', expected one of surest, largest",
          "did you mean 'largest'?"),
+        ("--region 5,5,5,9", "--region is '5,5,5,9', expected X1,Y1,X2,Y2 in pixels", "such as"),
+        ("--region 1,2,nan,4", "--region is '1,2,nan,4', expected X1,Y1,X2,Y2", "such as"),
         ("--keep largest", "--keep says who stays under --max-people, which is not given",
          "add --max-people 1"),
         ("--format jsnl", "--format is 'jsnl', expected one or more of jsonl,csv,coco,openpose",

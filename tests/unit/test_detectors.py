@@ -23,7 +23,7 @@ from hrnet_cli.detectors import (
     open_detector,
     yolo,
 )
-from hrnet_cli.detectors.keeping import KeepingDetector
+from hrnet_cli.detectors.keeping import KeepingDetector, RegionDetector
 from hrnet_cli.errors import ExitCode, InputError, UsageError, WeightsError
 from hrnet_cli.geometry import box_iou
 from hrnet_cli.structures import Boxes, Frame
@@ -308,6 +308,18 @@ class Crowd:
 
     def __call__(self, frames):
         return [self.boxes if frame.source else Boxes.empty() for frame in frames]
+
+
+def test_who_is_in_a_region():
+    image = np.zeros((101, 131, 3), np.uint8)
+    frames = [Frame(image, "a.png", "a.png"), Frame(image, "", "b.png")]
+    # Centres at (10, 10), (35, 50), (65, 45) and (50, 50); those on the border are inside.
+    for region, inside in (((0, 0, 20, 20), [0]), ((35, 46, 64, 99), [1, 3]), ((90, 0, 99, 9), [])):
+        detector = RegionDetector(Crowd(), region)
+        found, nobody = detector(frames)
+        assert detector.name == "crowd"
+        np.testing.assert_array_equal(found.xyxy_N4, Crowd.boxes.xyxy_N4[inside])
+        assert len(nobody) == 0
 
 
 @pytest.mark.parametrize(

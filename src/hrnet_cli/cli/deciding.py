@@ -13,7 +13,7 @@ from hrnet_cli.weights import file_sha256, model_sha256
 
 # Options that decide what is written of photos and videos alike.
 _VALUES = (
-    *("format", "draw", "person_threshold", "iou", "max_people", "keep", "pose_nms"),
+    *("format", "draw", "person_threshold", "iou", "max_people", "keep", "pose_nms", "region"),
     *("runtime", "precision", "keypoint_threshold", "drop_low", "flip_test", "batch_size"),
     *("palette", "background", "point_size", "line_width", "codec"),
 )

@@ -146,6 +146,14 @@ def detect(
             show_default="surest",
         ),
     ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region",
+            help="Only people whose box has its centre in this part of the picture, in pixels.",
+            metavar="X1,Y1,X2,Y2",
+        ),
+    ] = None,
     pose_nms: Annotated[
         float | None,
         typer.Option(
@@ -235,6 +243,7 @@ def detect(
             iou=iou,
             max_people=max_people,
             keep=keep,
+            region=region,
             pose_nms=pose_nms,
             keypoint_threshold=keypoint_threshold,
             drop_low=drop_low,

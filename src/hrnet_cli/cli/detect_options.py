@@ -36,6 +36,7 @@ class DetectOptions:
     iou: float | None = None
     max_people: int | None = None
     keep: str | None = None
+    region: str | None = None
     pose_nms: float | None = None
     keypoint_threshold: float = 0.2
     drop_low: bool = False
@@ -97,6 +98,26 @@ def ids_for(formats: str, parts: str) -> tuple[str, ...]:
     )
 
 
+def parse_region(text: str) -> tuple[float, float, float, float]:
+    """Return the corners (x1, y1, x2, y2) of a part of the picture in pixels.
+
+    Raises:
+        UsageError: They are not four numbers, or leave no place.
+    """
+    parts = text.split(",")
+    try:
+        corners = [float(part) for part in parts]
+    except ValueError:
+        corners = []
+    # A number that is none is in no order.
+    if len(corners) != 4 or not (corners[0] < corners[2] and corners[1] < corners[3]):
+        raise UsageError(
+            f"--region is '{text}', expected X1,Y1,X2,Y2 in pixels, X1 < X2 and Y1 < Y2",
+            hint="such as 100,0,1180,720",
+        )
+    return corners[0], corners[1], corners[2], corners[3]
+
+
 def _check_keep(options: DetectOptions) -> None:
     from hrnet_cli.detectors.keeping import KEEP
 
@@ -118,6 +139,8 @@ def check_options(options: DetectOptions) -> None:
     check_choice(options.palette, "--palette", tuple(PALETTES))
     check_choice(options.background, "--background", BACKGROUNDS)
     _check_keep(options)
+    if options.region is not None:
+        parse_region(options.region)
     options.video.check()
     contradictions = (
         (options.overwrite and options.append, "--overwrite and --append exclude each other"),

@@ -11,7 +11,7 @@ import typer
 
 from hrnet_cli.cli import console
 from hrnet_cli.cli.deciding import short_hash
-from hrnet_cli.cli.detect_options import DetectOptions, check_options
+from hrnet_cli.cli.detect_options import DetectOptions, check_options, parse_region
 from hrnet_cli.cli.detect_report import (
     NAMES_SHOWN,
     RunReport,
@@ -290,8 +290,9 @@ def _prepare_detector(
     """Find the detector's file, and return what opens it and where it lies, if anywhere."""
     from hrnet_cli.detectors.keeping import SUREST
 
-    # Others than the surest can be told only from everybody.
-    limit = options.max_people if options.keep in (None, SUREST) else None
+    # Others than the surest of the whole picture can be told only from everybody.
+    surest = options.keep in (None, SUREST) and options.region is None
+    limit = options.max_people if surest else None
     if options.boxes is not None:
         from hrnet_cli.detectors.boxes_file import load_boxes_file
 
@@ -339,14 +340,18 @@ def _prepare_detector(
 
 
 def _keeping(detector: Detector, options: DetectOptions) -> Detector:
-    """Return the detector with the people that --keep says; the surest it keeps itself."""
+    """Return the detector with the people of --region, and of these those that --keep says."""
     from hrnet_cli.cli.detect_video_task import person_threshold
-    from hrnet_cli.detectors.keeping import SUREST, KeepingDetector
+    from hrnet_cli.detectors.keeping import SUREST, KeepingDetector, RegionDetector
 
-    if options.max_people is None or options.keep in (None, SUREST):
+    keep, most = options.keep or SUREST, options.max_people
+    if options.region is not None:
+        detector = RegionDetector(detector, parse_region(options.region))
+    elif keep == SUREST:
+        return detector  # which keeps them itself
+    if most is None:
         return detector
-    threshold = person_threshold(options)
-    return KeepingDetector(detector, options.keep, options.max_people, threshold)
+    return KeepingDetector(detector, keep, most, person_threshold(options))
 
 
 def _for_photos(detector: Detector, options: DetectOptions) -> Detector:

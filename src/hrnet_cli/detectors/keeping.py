@@ -35,6 +35,30 @@ KEEP: dict[str, Callable[[Frame, Boxes], npt.NDArray[np.floating]]] = {
 }
 
 
+class RegionDetector:
+    """Leaves out the people outside a part of the picture, such as a court or a lane.
+
+    Args:
+        detector: Finds the people.
+        region_4: Corners (x1, y1, x2, y2) in pixels of the upright picture; a person is inside
+            whose box has its centre there.
+    """
+
+    def __init__(self, detector: Detector, region_4: tuple[float, float, float, float]) -> None:
+        self.name = detector.name
+        self._detector = detector
+        self._near_2, self._far_2 = np.array(region_4[:2]), np.array(region_4[2:])
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
+        """Return the boxes of each frame that are inside, in the other's order; see `Detector`."""
+        return [self._inside(boxes) for boxes in self._detector(frames)]
+
+    def _inside(self, boxes: Boxes) -> Boxes:
+        centres_N2 = (boxes.xyxy_N4[:, :2] + boxes.xyxy_N4[:, 2:]) / 2
+        inside_N2 = (centres_N2 >= self._near_2) & (centres_N2 <= self._far_2)
+        return boxes[np.flatnonzero(inside_N2.all(axis=1))]
+
+
 class KeepingDetector:
     """Leaves out all but some of the people that another detector finds.
 
