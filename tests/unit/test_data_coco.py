@@ -96,6 +96,23 @@ def test_labels_written_are_read_back_the_same(tmp_path):
     assert again.schema.oks_sigmas == (0.03, 0.04, 0.05)
 
 
+def test_categories_keep_their_numbers(tmp_path):
+    kinds = [{"id": i, "name": name, "keypoints": NAMES} for i, name in enumerate(["imp", "elf"])]
+    elves = [person(id=1, category_id=1), person(id=2, category_id=1)]
+    content = document(categories=kinds, annotations=elves)
+    for _ in ("read", "from the cache"):
+        people = opened(tmp_path, content)
+        assert people.categories == {1: "elf"}
+    both = opened(tmp_path, content | {"annotations": [elves[0], person(id=2, category_id=0)]})
+    assert (both.categories, both.category_id) == ({0: "imp", 1: "elf"}, 0)
+    written = json.loads(to_coco_json(both))
+    assert [entry["id"] for entry in written["categories"]] == [0]
+    assert [entry["category_id"] for entry in written["annotations"]] == [0, 0]
+    texts = [{"id": "elf", "name": "elf", "keypoints": NAMES}]
+    other = opened(tmp_path, document(categories=texts, annotations=[person(category_id="elf")]))
+    assert (other.categories, other.category_id) == ({}, 1)
+
+
 def whole_body(**changes):
     """A person with keypoint k of 133 at (k, 2 k); right hand unlabelled, feet not valid."""
     flat = {

@@ -14,8 +14,10 @@ _HINT = 'name the schema in a data set file: schema = "coco17" in my.toml (see R
 
 def choose_schema(
     path: Path, categories: list[Record], given: KeypointSchema | None, category: str | None
-) -> tuple[KeypointSchema, set[int], list[str]]:
-    """Return the keypoints of a file, the ids of the categories that have them, and notes.
+) -> tuple[KeypointSchema, dict[int | str, str], list[str]]:
+    """Return the keypoints of a file, the categories that have them, and notes.
+
+    Categories are names by their ids.
 
     Args:
         path: The file, for messages.
@@ -31,7 +33,7 @@ def choose_schema(
     with_names = [entry for entry in chosen if _has_names(path, entry)]
     if given is not None:
         notes = _compare(path, with_names, given)
-        return complete_schema(given), {entry["id"] for entry in with_names or chosen}, notes
+        return complete_schema(given), _names(with_names or chosen), notes
     if not with_names:
         names = ", ".join(f"'{entry.get('name')}'" for entry in chosen) or "none"
         raise InputError(
@@ -50,7 +52,11 @@ def choose_schema(
     if len(with_names) > 1:
         notes.append(f"{len(with_names)} categories with the same keypoints are taken as one")
     schema, recognised = _schema_of(path, with_names[0])
-    return schema, {entry["id"] for entry in with_names}, notes + recognised
+    return schema, _names(with_names), notes + recognised
+
+
+def _names(categories: list[Record]) -> dict[int | str, str]:
+    return {entry["id"]: str(entry.get("name")) for entry in categories}
 
 
 def _chosen(path: Path, categories: list[Record], category: str | None) -> list[Record]:

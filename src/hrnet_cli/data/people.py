@@ -6,14 +6,15 @@ Shape letters: P photos, N people, K keypoints.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from hrnet_cli.data.coco_results import CATEGORY_ID
 from hrnet_cli.errors import InputError
 from hrnet_cli.geometry import clip_annotated_boxes
 from hrnet_cli.schema import KeypointSchema
@@ -44,6 +45,8 @@ class LabelledPeople:
         crowd_N: bool, True for regions that hold a crowd.
         uncut_N: bool, True for boxes that `usable` leaves as they are: MPII's say what is cropped.
             Left out, False for all.
+        categories: Names of the categories of these people by the numbers they have in their file,
+            as boxes and results of COCO's form say them; empty where the file numbers none.
     """
 
     name: str
@@ -61,6 +64,7 @@ class LabelledPeople:
     weights_NK: npt.NDArray[np.float32]
     crowd_N: npt.NDArray[np.bool_]
     uncut_N: npt.NDArray[np.bool_] = None  # pyright: ignore[reportAssignmentType]
+    categories: Mapping[int, str] = field(default_factory=dict[int, str])
 
     def __post_init__(self) -> None:
         """Check the shapes against each other."""
@@ -80,14 +84,19 @@ class LabelledPeople:
             "crowd_N": (people,),
             "uncut_N": (people,),
         }
-        for field, shape in expected.items():
-            got = getattr(self, field).shape
+        for name, shape in expected.items():
+            got = getattr(self, name).shape
             if got != shape:
-                raise ValueError(f"{field}: expected {shape}, got {got}")
+                raise ValueError(f"{name}: expected {shape}, got {got}")
 
     def __len__(self) -> int:
         """Return the number of people."""
         return len(self.photo_of_N)
+
+    @property
+    def category_id(self) -> int:
+        """Return the number of their category, of several the first."""
+        return next(iter(self.categories), CATEGORY_ID)
 
     def photo_path(self, photo: int) -> Path:
         """Return the file of a photo by its index."""
@@ -165,6 +174,7 @@ def join_people(parts: Sequence[LabelledPeople]) -> LabelledPeople:
         ids_N=np.arange(1, sum(map(len, parts)) + 1),
         crowd_N=np.concatenate([part.crowd_N for part in parts]),
         uncut_N=np.concatenate([part.uncut_N for part in parts]),
+        categories={},  # Photos have other ids, too, than results for one of the files say.
         **arrays,
     )
 
