@@ -122,19 +122,30 @@ class LabelledPeople:
     def usable(self) -> "LabelledPeople":
         """Return the people to train and test on, with their boxes cleaned as in the official code.
 
-        Left out: crowds, people without a labelled keypoint, and boxes with no area (official
-        HRNet, lib/dataset/coco.py, `_load_coco_keypoint_annotation_kernal`). Boxes lose a pixel
-        and are cut to the photo where its size is known.
+        Left out: crowds, people without a labelled keypoint, with an area of 0, and boxes that
+        `croppable` refuses (official HRNet, lib/dataset/coco.py,
+        `_load_coco_keypoint_annotation_kernal`). Boxes lose a pixel and are cut to the photo where
+        its size is known.
         """
         labelled_N = (self.visible_NK > 0).any(axis=1) & ~self.crowd_N
+        cleaned = replace(self, boxes_N4=self._cleaned_boxes())
+        return cleaned.pick(labelled_N & (self.areas_N > 0) & self.croppable())
+
+    def croppable(self) -> npt.NDArray[np.bool_]:
+        """Return whose box holds something to crop: a length that `usable` leaves.
+
+        A labelled side of 0 or below is a mistake in the labels and refused. (The official code
+        takes it as one pixel, and where the corners are exchanged crops beside the person.)
+        """
+        labelled_N = (self.boxes_N4[:, 2:] > 0).all(axis=1)
+        sides_N2 = self._cleaned_boxes()[:, 2:]
+        return np.asarray(labelled_N & (sides_N2 >= 0).all(axis=1) & (sides_N2 > 0).any(axis=1))
+
+    def _cleaned_boxes(self) -> Array:
         sizes_N2 = self.sizes_P2[self.photo_of_N]
         limits_N2 = np.where(sizes_N2 > 0, sizes_N2, np.iinfo(np.int64).max).astype(np.float64)
         cut_N4 = clip_annotated_boxes(self.boxes_N4, limits_N2)
-        boxes_N4 = np.where(self.uncut_N[:, None], self.boxes_N4, cut_N4)
-        sides_N2 = boxes_N4[:, 2:]
-        with_area_N = (self.areas_N > 0) & (sides_N2 >= 0).all(axis=1) & (sides_N2 > 0).any(axis=1)
-        cleaned = replace(self, boxes_N4=boxes_N4)
-        return cleaned.pick(labelled_N & with_area_N)
+        return np.where(self.uncut_N[:, None], self.boxes_N4, cut_N4)
 
 
 def join_people(parts: Sequence[LabelledPeople]) -> LabelledPeople:
