@@ -77,8 +77,10 @@ def test_fine_tuning_keeps_keypoints_of_the_same_name(spots, tmp_path):
     assert train(spots, tmp_path / "run").exit_code == 0
     other = write_spots(tmp_path / "other", names=["middle_spot", "fourth"])
     start = tmp_path / "run" / "last.safetensors"
+    recipe = tmp_path / "my.toml"
+    recipe.write_text("[optimizer]\nepochs = 1\n")
     result = hrnet(
-        *("fine-tune", "--from", start, "--dataset", other, "--val", other, "--epochs", "1"),
+        *("fine-tune", "--from", start, "--dataset", other, "--val", other, "--config", recipe),
         *("--workers", "0", "--device", "cpu", "--out", tmp_path / "tuned"),
     )
     assert result.exit_code == 0, result.stderr
@@ -87,6 +89,9 @@ def test_fine_tuning_keeps_keypoints_of_the_same_name(spots, tmp_path):
     # Width, crop and codec are those of the model it started from.
     assert (spec.width, spec.input_hw, spec.codec) == (4, (64, 64), "dark")
     assert spec.schema.keypoints == ("middle_spot", "fourth")
+    # The file lies over the recipe.
+    optimizer = load_config(str(tmp_path / "tuned" / "config.toml")).optimizer
+    assert (optimizer.epochs, optimizer.schedule, optimizer.batch_norm) == (1, "cosine", "frozen")
 
 
 def test_a_terminated_run_saves_and_goes_on(spots, tmp_path):

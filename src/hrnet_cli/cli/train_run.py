@@ -54,7 +54,7 @@ def _of_the_folder(options: TrainOptions) -> TrainOptions:
     """Return the options of a run that goes on: its folder is found, its start stays its own."""
     if options.out is None:
         options = replace(options, out=_default_folder(_configuration(options)))
-    unread = ["--config"] if options.recipe not in (None, "fine-tune") else []
+    unread = ["--config"] if options.recipe else []
     start = options.overrides["model.start"]
     if start is not None:
         unread.append("--from-scratch" if start == "scratch" else "--from")
@@ -89,7 +89,7 @@ def _read_configuration(options: TrainOptions) -> "TrainConfig":
         raise InputError(
             f"there is no run in '{options.out}' to resume", hint="leave out --resume to begin one"
         )
-    config = load_config(options.recipe, options.overrides)
+    config = load_config(options.recipe, options.overrides, below=options.below)
     spec = starting_spec(config.model.start, offline=options.offline)
     if spec is None:
         return config
@@ -98,7 +98,7 @@ def _read_configuration(options: TrainOptions) -> "TrainConfig":
         "model.input_hw": list(spec.input_hw),
         "model.codec": spec.codec,
     }
-    return load_config(options.recipe, options.overrides, like_the_start)
+    return load_config(options.recipe, options.overrides, like_the_start, options.below)
 
 
 def _refuse_another_network(
