@@ -54,6 +54,7 @@ class Progress:
         best: Best value of the run's metric so far.
         best_epoch: Epoch that reached it, from 1.
         since_best: Measurements since then.
+        judged_by: Metric and hash of the labels that these were measured with; empty: not known.
         start: What the weights were at the beginning, in words.
     """
 
@@ -66,6 +67,7 @@ class Progress:
     best: float | None = None
     best_epoch: int = 0
     since_best: int = 0
+    judged_by: str = ""
     start: str = ""
 
 

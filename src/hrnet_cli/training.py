@@ -186,6 +186,7 @@ def train(
             elif team.leads:
                 # Only now: what could keep the new run from starting is behind it.
                 run_folder.clear(place.folder)
+            _judge(run, data.val, tell)
             loop = _Loop(run, data, place, stop, tell, time.monotonic())
             _announce(loop)
             return _fit(loop)
@@ -202,6 +203,18 @@ def _resume(run: Run, folder: run_folder.RunFolder, tell: OnEvent) -> None:
         run.progress.step, run.progress.loss_sum = 0, 0.0
         line += f": epoch {run.progress.epoch + 1} begins anew"
     tell(line)
+
+
+def _judge(run: Run, val: LabelledPeople | None, tell: OnEvent) -> None:
+    """Note what tells the best weights; what another metric or other labels told is forgotten."""
+    if val is None:
+        return
+    progress, metric = run.progress, run.config.run.metric
+    judge = f"{metric} {digest(val)}"
+    if progress.judged_by not in ("", judge):
+        progress.best, progress.best_epoch, progress.since_best = None, 0, 0
+        tell(f"the best is now by {metric} on {val.name}: measurements by others do not count")
+    progress.judged_by = judge
 
 
 def _start(config: TrainConfig, people: LabelledPeople, place: Place) -> tuple[nn.Module, str]:

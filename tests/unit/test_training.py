@@ -451,6 +451,33 @@ def test_a_resumed_run_says_when_the_labels_changed(spots, tmp_path):
     assert "the labels are not those the run was started with" in lines
 
 
+def test_a_resumed_run_does_not_compare_different_measurements(spots, tmp_path):
+    lines = []
+
+    def best_of(epochs, **changes):
+        config = configure(spots, optimizer__epochs=epochs, **changes)
+        lines.clear()
+        result = run_in(tmp_path / "run", config, resume=epochs > 1, on_event=lines.append)
+        summary = json.loads(result.folder.summary.read_text())
+        best = summary["best"]
+        assert best["value"] == pytest.approx(summary["last"][f"val_{best['metric']}"], rel=1e-6)
+        assert best["epoch"] == epochs
+        return [line for line in lines if str(line).startswith("the best is now by")]
+
+    assert best_of(1, run__metric="PCK") == []
+    # The first is above 0, AP is not so soon.
+    why = "measurements by others do not count"
+    assert best_of(2) == [f"the best is now by AP on spots: {why}"]
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    state["progress"]["best"] = 0.9
+    torch.save(state, tmp_path / "run" / "state.pt")
+    other = write_spots(tmp_path / "other", photos=4, seed=1)
+    assert best_of(3, data__val=str(other)) == [f"the best is now by AP on spots: {why}"]
+    # Elsewhere, but the same.
+    again = write_spots(tmp_path / "moved", photos=4, seed=1)
+    assert best_of(4, data__val=str(again)) == []
+
+
 def test_a_schedule_that_never_steps_is_said(spots, tmp_path):
     lines = []
     run_in(tmp_path / "run", configure(spots, optimizer__epochs=1), on_event=lines.append)
