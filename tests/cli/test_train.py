@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from hrnet_cli.checkpoint import load_model
 from hrnet_cli.cli import app, train_run
 from hrnet_cli.cli.train_options import TrainOptions, with_settings
+from hrnet_cli.errors import UsageError
 from hrnet_cli.recipe import load_config
 from training_data import configure, write_spots
 
@@ -227,10 +228,11 @@ def test_bad_options_are_one_line(spots, tmp_path, more, code, words):
     ("option", "value", "before"),
     [
         ("--codec", "udp", "dark"),
-        ("--sigma", "3.0", "0.0"),
+        ("--sigma", "3.0", "0.5"),
         ("--input", "96x96", "64x64"),
         ("--ema", "0.9", "0.0"),
         ("--width", "8", "4"),
+        ("--batch-size", "8", "4"),
     ],
 )
 def test_a_run_that_goes_on_keeps_what_it_learns(spots, tmp_path, option, value, before):
@@ -241,10 +243,20 @@ def test_a_run_that_goes_on_keeps_what_it_learns(spots, tmp_path, option, value,
     assert again.exit_code == 2
     assert f"{option} is {value}, but the run in '{run}' has {before} and keeps" in again.stderr
     assert files_of(run) == files
-    # What changes nothing is no contradiction; --sigma has no word for automatic.
-    kept = [] if option == "--sigma" else [option, before]
-    same = hrnet("train", "--resume", "--out", run, "--device", "cpu", *kept)
+    # What changes nothing is no contradiction.
+    same = hrnet("train", "--resume", "--out", run, "--device", "cpu", option, before)
     assert same.exit_code == 0, same.stderr
+
+
+def test_a_batch_chosen_by_what_fits_is_left_to_the_saved_state(spots, tmp_path):
+    def refuse(before, now):
+        begun, config = (configure(spots, run__batch_size=batch) for batch in (before, now))
+        train_run._refuse_another_network(begun, config, tmp_path)
+
+    refuse(-1, 8)
+    refuse(0, 128)  # the official one
+    with pytest.raises(UsageError, match=r"--batch-size is the largest that fits, .* 8"):
+        refuse(8, -1)
 
 
 def test_photos_held_out_are_kept_for_eval_and_for_going_on(spots, tmp_path):
