@@ -354,6 +354,7 @@ def _write_summary(loop: _Loop) -> None:
         "data": {
             "train": run.data.people.name,
             "val": None if loop.data.val is None else loop.data.val.name,
+            "val_photos": None if loop.data.val is None else str(loop.data.val.folder),
             "people": len(run.data),
             "sha256": digest(run.data.people),
         },
