@@ -8,7 +8,7 @@ same scores as in `hrnet eval` say how good it is.
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -124,7 +124,6 @@ class _Loop:
     on_event: OnEvent
     saved: float
     saving_s: float = 0.0
-    begun: str = field(default_factory=_now)
     missed: Sequence[str] = ()
 
     def miss(self, photos: Sequence[str]) -> None:
@@ -187,6 +186,8 @@ def train(
                 # Only now: what could keep the new run from starting is behind it.
                 run_folder.clear(place.folder)
             _judge(run, data.val, tell)
+            run.progress.begun = run.progress.begun or _now()
+            run.progress.commands += [place.command] if place.command else []
             loop = _Loop(run, data, place, stop, tell, time.monotonic())
             _announce(loop)
             return _fit(loop)
@@ -341,8 +342,9 @@ def _write_summary(loop: _Loop) -> None:
     run, progress, folder = loop.run, loop.run.progress, loop.place.folder
     summary = {
         "name": run.spec.name,
-        "command": loop.place.command,
-        "started": loop.begun,
+        "command": progress.commands[0] if progress.commands else "",
+        "resumed": progress.commands[1:],
+        "started": progress.begun,
         "finished": _now(),
         "seconds": round(progress.seconds, 1),
         "processes": run.team.size,

@@ -123,6 +123,19 @@ def test_a_run_that_died_goes_on_from_the_state_saved_last(spots, tmp_path):
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
+def test_a_run_that_goes_on_remembers_how_it_began(spots, tmp_path, monkeypatch):
+    monkeypatch.setattr("hrnet_cli.training._now", iter(f"{n} o'clock" for n in range(9)).__next__)
+    for epochs, command in enumerate(("hrnet train", "hrnet train --resume", "again"), start=1):
+        config = configure(spots, optimizer__epochs=epochs)
+        folder = open_run(tmp_path / "run", resume=epochs > 1)
+        place = Place(folder, resume=epochs > 1, command=command)
+        result = train(config, open_training_data(config.data), place)
+        summary = json.loads(result.folder.summary.read_text())
+        assert (summary["command"], summary["started"]) == ("hrnet train", "0 o'clock")
+    assert summary["resumed"] == ["hrnet train --resume", "again"]
+    assert summary["finished"] == "3 o'clock"
+
+
 def test_a_stop_while_measuring_keeps_the_epoch(spots, tmp_path, monkeypatch):
     config = configure(spots, optimizer__epochs=1)
     run_in(tmp_path / "whole", config)
