@@ -14,6 +14,7 @@ from torch.multiprocessing.spawn import spawn
 
 from hrnet_cli import memory, run_folder, training
 from hrnet_cli.checkpoint import load_model
+from hrnet_cli.cli.train_display import epoch_line
 from hrnet_cli.data.crops import EpochSampler, build_loader
 from hrnet_cli.data.photos import PhotoFiles
 from hrnet_cli.device import processors
@@ -147,8 +148,13 @@ def test_a_stop_while_measuring_keeps_the_epoch(spots, tmp_path, monkeypatch):
         patch.setattr("hrnet_cli.training.measure", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_in(tmp_path / "parts", config)
-    run_in(tmp_path / "parts", config, resume=True)
+    events = []
+    run_in(tmp_path / "parts", config, resume=True, on_event=events.append)
     assert steady_rows(tmp_path / "parts") == steady_rows(tmp_path / "whole")
+    # No step was done at any speed.
+    (row,) = run_folder.read_metrics(run_folder.RunFolder(tmp_path / "parts"))
+    assert (row["samples_per_s"], row["data_wait"]) == ("", "")
+    assert "people/s" not in epoch_line(events[-1])
 
 
 @pytest.mark.parametrize("cache", ["ram", "packed"])
