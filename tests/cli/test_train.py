@@ -191,6 +191,15 @@ def test_a_signal_reaches_the_living_when_others_have_ended():
     assert living.returncode == -signal.SIGTERM
 
 
+def test_a_device_that_is_not_there_is_said_once(spots, tmp_path, monkeypatch):
+    monkeypatch.setattr("hrnet_cli.device._available_devices", lambda: ["cpu"])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    result = train(spots, tmp_path / "run", "--devices", "3", "--device", "cuda")
+    assert result.exit_code == 6
+    assert result.stderr.count("error: ") == 1
+    assert "error: device 'cuda' is not available; available: cpu" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [

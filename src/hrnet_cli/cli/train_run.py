@@ -244,6 +244,8 @@ def _child(rank: int, options: TrainOptions, size: int, port: int, argv: list[st
 def _check_devices(options: TrainOptions) -> int:
     import torch
 
+    from hrnet_cli.device import pick_device
+
     devices = options.devices or 1
     cards = torch.cuda.device_count()
     if options.device in ("auto", "cuda") and 0 < cards < devices:
@@ -256,6 +258,7 @@ def _check_devices(options: TrainOptions) -> int:
             f"--devices {devices} and --device {options.device} contradict each other",
             hint="--device cuda takes the first ones; CUDA_VISIBLE_DEVICES chooses them",
         )
+    pick_device(options.device)  # Refuses one that is not there, before each process does.
     return devices
 
 
