@@ -215,9 +215,9 @@ class _Scale:
             low, high = (low, high) if high > low else (low / 2, low * 2)
             return _Scale(low, high, True, _log_ticks(low, high))
         if high <= low:
-            middle, half = (low + high) / 2, max(abs(low), 1e-9) * 0.5
-            low = low if axis.low is not None else middle - half
-            high = low + 2 * half
+            half = max(abs(low), 1e-9) * 0.5 if low else 0.0
+            low = low if axis.low is not None else (low + high) / 2 - half
+            high = low + (2 * half or 1.0)
         ticks = _ticks(low, high, axis.whole)
         step = ticks[1] - ticks[0] if len(ticks) > 1 else high - low
         # Ends that follow from the data are moved out to the next mark.
@@ -245,7 +245,7 @@ class _Scale:
             # A step such as 0.25 needs one more.
             decimals += not math.isclose(round(step, decimals), step, rel_tol=1e-6)
             small = decimals > 4
-            texts = [_power(t) if small else f"{t:,.{decimals}f}" for t in self.ticks]
+            texts = [_power(t, decimals) if small else f"{t:,.{decimals}f}" for t in self.ticks]
         places = [self.place(tick, start, end) for tick in self.ticks]
         return list(zip(places, texts, strict=True))
 
@@ -268,11 +268,19 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return ticks if len(ticks) > 1 else [low, high]
 
 
-def _power(value: float) -> str:
-    """Return a number as text, with a power of ten where zeros would fill the axis."""
+def _power(value: float, decimals: int | None = None) -> str:
+    """Return a number as text, with a power of ten where zeros would fill the axis.
+
+    Args:
+        value: The number.
+        decimals: Of the number without a power, so that neighbours on the axis differ; None for
+            two digits.
+    """
     if value == 0:
         return "0"
     digits, _, power = f"{value:.1e}".partition("e")
+    if decimals is not None:
+        digits, _, power = f"{value:.{max(0, decimals + int(power))}e}".partition("e")
     digits = digits.removesuffix(".0")
     power = str(int(power)).translate(RAISED)
     return f"10{power}" if digits == "1" else f"{digits}×10{power}"

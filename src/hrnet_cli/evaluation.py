@@ -300,7 +300,11 @@ def select(
 def to_results(people: LabelledPeople, kept: Predictions, scores_M: Array) -> CocoResults:
     """Return the poses that stay as COCO ranks them."""
     return CocoResults(
-        people.photo_ids_P[kept.photo_of_N], kept.keypoints_NK2, kept.scores_NK, scores_M
+        people.photo_ids_P[kept.photo_of_N],
+        kept.keypoints_NK2,
+        kept.scores_NK,
+        scores_M,
+        people.category_id,
     )
 
 

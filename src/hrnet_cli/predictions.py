@@ -3,6 +3,7 @@
 Shape letters: P photos, N predicted people, K keypoints.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -21,6 +22,8 @@ from hrnet_cli.detectors.boxes_formats import read_listings
 from hrnet_cli.errors import ConfigError, InputError
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.structures import Boxes, Frame
+
+log = logging.getLogger(__name__)
 
 # Photos held in memory: those being worked on, and as many being read.
 CHUNK_PHOTOS = 16
@@ -135,7 +138,12 @@ def predict(
     )
 
 
-def read_boxes(path: Path, people: LabelledPeople, class_name: str = "person") -> BoxSource:
+def read_boxes(
+    path: Path,
+    people: LabelledPeople,
+    class_name: str = "person",
+    on_warning: Callable[[str], None] = log.warning,
+) -> BoxSource:
     """Return the boxes that a file lists for the photos of a data set, for `predict`.
 
     Where the file numbers its photos, as COCO detections do, the numbers are the data set's ids;
@@ -146,11 +154,12 @@ def read_boxes(path: Path, people: LabelledPeople, class_name: str = "person") -
         path: COCO detections or annotations (JSON), JSON Lines or CSV.
         people: The data set.
         class_name: Boxes of other classes are left out.
+        on_warning: Called with one line when no box is left.
 
     Raises:
         InputError: The file cannot be read or used, or speaks of none of these photos.
     """
-    listings, can_say_nobody = read_listings(path, class_name)
+    listings, can_say_nobody = read_listings(path, class_name, people.categories, on_warning)
     if any(listing.coco_id is None for listing in listings):
         return BoxesFile(path, listings, unlisted_is_nobody=not can_say_nobody)
     boxes = {listing.coco_id: listing.boxes for listing in listings if listing.coco_id is not None}

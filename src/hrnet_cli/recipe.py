@@ -247,6 +247,7 @@ def load_config(
     name_or_path: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
+    below: str | None = None,
 ) -> TrainConfig:
     """Return the configuration of a recipe with some values replaced.
 
@@ -255,12 +256,16 @@ def load_config(
         overrides: Values by dotted key, such as ``{"optimizer.epochs": 20}``; None values are
             left out.
         defaults: Values by dotted key that hold where neither says anything.
+        below: Recipe that a .toml file lies over, and what None takes; a name replaces it.
 
     Raises:
         ConfigError: No such recipe, the file is not TOML, a key is unknown (the nearest is
             named), or a value has the wrong type or range.
     """
-    tables, where = _read(name_or_path) if name_or_path else ({}, OPTIONS)
+    named = name_or_path or below
+    tables, where = _read(named) if named else ({}, OPTIONS)
+    if below and named not in RECIPES:
+        tables = _lay_over(tables, _read(below)[0])
     for key, value in (defaults or {}).items():
         table, name = _place(tables, key)
         table.setdefault(name, value)
@@ -276,6 +281,16 @@ def load_config(
             raise
         # The file says something else, which was replaced.
         raise ConfigError(error.message.replace(where, OPTIONS, 1), hint=error.hint) from error
+
+
+def _lay_over(upper: dict[str, Any], lower: dict[str, Any]) -> dict[str, Any]:
+    """Return tables with the values of others where they have none."""
+    tables = {**lower, **upper}
+    for key in lower.keys() & upper.keys():
+        # What is no table is left for `_build` to refuse.
+        if isinstance(upper[key], dict):
+            tables[key] = {**lower[key], **upper[key]}
+    return tables
 
 
 def config_to_toml(config: TrainConfig) -> str:

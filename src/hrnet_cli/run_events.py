@@ -17,7 +17,7 @@ class StepReport:
         learning_rate: Of the head.
         people_per_step: Batch of all processes together.
         samples_per_s: People a second, all processes together, since the epoch began, without the
-            first step of the process once there are more.
+            first step of the process once there are more; 0 where this process did none of it.
         data_wait: Share of that time spent waiting for samples, 0 to 1.
         memory_mb: Most memory used on the GPU; 0 on a CPU.
         seconds: Time of the run so far, over all its parts.

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from inspect import signature
 from typing import Any
 
@@ -54,7 +54,10 @@ class Progress:
         best: Best value of the run's metric so far.
         best_epoch: Epoch that reached it, from 1.
         since_best: Measurements since then.
+        judged_by: Metric and hash of the labels that these were measured with; empty: not known.
         start: What the weights were at the beginning, in words.
+        begun: Time it began, as ISO 8601.
+        commands: What the user typed to begin it, and then each time to go on.
     """
 
     epoch: int = 0
@@ -66,7 +69,10 @@ class Progress:
     best: float | None = None
     best_epoch: int = 0
     since_best: int = 0
+    judged_by: str = ""
     start: str = ""
+    begun: str = ""
+    commands: list[str] = field(default_factory=list[str])
 
 
 @dataclass

@@ -299,13 +299,11 @@ def _commands(run: TrainRun) -> list[str]:
     html: list[str] = []
     if model:
         file = shlex.quote(model)
-        data = shlex.quote(str(_part(_config(run), "data").get("train") or "my.json"))
-        data_option = "--split val2017" if data == "coco" else f"--dataset {data}"
         html += [
             page.paragraph("Find keypoints in photos, or measure the model:"),
             page.command(
                 f"hrnet detect photo.jpg --skeleton --model {file}\n"
-                f"hrnet eval {data_option} --model {file}"
+                f"hrnet eval {_measured_on(run)} --model {file}"
             ),
         ]
     html += [
@@ -318,6 +316,27 @@ def _commands(run: TrainRun) -> list[str]:
             page.command(str(run.summary["command"])),
         ]
     return html
+
+
+def _measured_on(run: TrainRun) -> str:
+    """Return the options of hrnet eval for what the run was measured on, or should be."""
+    held_out = run.folder / "held-out.json"
+    if held_out.is_file():
+        return f"--dataset {shlex.quote(str(held_out))}"
+    planned = _part(_config(run), "data")
+    train, val, folder = (str(planned.get(key) or "") for key in ("train", "val", "folder"))
+    # A .json is one part: to measure on that of the training says nothing.
+    data = val or ("my-val.json" if train.endswith(".json") else train or "my.json")
+    options = ["--dataset", data]
+    split = str(planned.get("val_split") or "val")
+    if split != "val":
+        options += ["--split", split]
+    # Photos to measure on that lie beside their own .json are not those in the folder.
+    photos = _part(run.summary, "data").get("val_photos")
+    beside = data.endswith(".json") and photos and not Path(str(photos)).is_relative_to(folder)
+    if folder and not beside:
+        options += ["--data", folder]
+    return shlex.join(options)
 
 
 def _facts(run: TrainRun) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ same scores as in `hrnet eval` say how good it is.
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -124,7 +124,6 @@ class _Loop:
     on_event: OnEvent
     saved: float
     saving_s: float = 0.0
-    begun: str = field(default_factory=_now)
     missed: Sequence[str] = ()
 
     def miss(self, photos: Sequence[str]) -> None:
@@ -186,6 +185,9 @@ def train(
             elif team.leads:
                 # Only now: what could keep the new run from starting is behind it.
                 run_folder.clear(place.folder)
+            _judge(run, data.val, tell)
+            run.progress.begun = run.progress.begun or _now()
+            run.progress.commands += [place.command] if place.command else []
             loop = _Loop(run, data, place, stop, tell, time.monotonic())
             _announce(loop)
             return _fit(loop)
@@ -202,6 +204,18 @@ def _resume(run: Run, folder: run_folder.RunFolder, tell: OnEvent) -> None:
         run.progress.step, run.progress.loss_sum = 0, 0.0
         line += f": epoch {run.progress.epoch + 1} begins anew"
     tell(line)
+
+
+def _judge(run: Run, val: LabelledPeople | None, tell: OnEvent) -> None:
+    """Note what tells the best weights; what another metric or other labels told is forgotten."""
+    if val is None:
+        return
+    progress, metric = run.progress, run.config.run.metric
+    judge = f"{metric} {digest(val)}"
+    if progress.judged_by not in ("", judge):
+        progress.best, progress.best_epoch, progress.since_best = None, 0, 0
+        tell(f"the best is now by {metric} on {val.name}: measurements by others do not count")
+    progress.judged_by = judge
 
 
 def _start(config: TrainConfig, people: LabelledPeople, place: Place) -> tuple[nn.Module, str]:
@@ -328,8 +342,9 @@ def _write_summary(loop: _Loop) -> None:
     run, progress, folder = loop.run, loop.run.progress, loop.place.folder
     summary = {
         "name": run.spec.name,
-        "command": loop.place.command,
-        "started": loop.begun,
+        "command": progress.commands[0] if progress.commands else "",
+        "resumed": progress.commands[1:],
+        "started": progress.begun,
         "finished": _now(),
         "seconds": round(progress.seconds, 1),
         "processes": run.team.size,
@@ -341,6 +356,7 @@ def _write_summary(loop: _Loop) -> None:
         "data": {
             "train": run.data.people.name,
             "val": None if loop.data.val is None else loop.data.val.name,
+            "val_photos": None if loop.data.val is None else str(loop.data.val.folder),
             "people": len(run.data),
             "sha256": digest(run.data.people),
         },
@@ -485,8 +501,8 @@ def _finish_epoch(loop: _Loop, last: StepReport, metrics: dict[str, float]) -> b
         "samples": progress.samples,
         "loss": last.loss,
         "lr": last.learning_rate,
-        "samples_per_s": last.samples_per_s,
-        "data_wait": last.data_wait,
+        "samples_per_s": last.samples_per_s or None,
+        "data_wait": last.data_wait if last.samples_per_s else None,
         "seconds": progress.seconds,
         "memory_mb": last.memory_mb,
         **{f"val_{key}": score for key, score in metrics.items()},

@@ -400,6 +400,21 @@ def test_the_faster_evaluator_says_the_same(hrnet):
     assert fast["AP_interval"] == pytest.approx(slow["AP_interval"], abs=1e-6)
 
 
+def test_the_data_set_numbers_its_category(hrnet):
+    labels = write_coco()
+    boxes = write_detections("boxes.json")
+    for file in (labels, boxes):
+        file.write_text(file.read_text().replace('"category_id": 1', '"category_id": 2'))
+    labels.write_text(labels.read_text().replace('[{"id": 1, "name"', '[{"id": 2, "name"'))
+    assert table(hrnet("--boxes", f"gt,{boxes}"))["AP"] == ["1.000", "1.000"]
+    for name in ("gt", "boxes"):
+        results = json.loads(Path(f"hrnet-out/eval/results-{name}.json").read_text())
+        assert [pose["category_id"] for pose in results] == [2, 2, 2]
+    boxes.write_text("[]")
+    result = hrnet("--boxes", boxes, "--overwrite")
+    assert "warning: boxes file 'boxes.json' has no box of class 'person'" in result.stderr
+
+
 def test_the_first_photos_only_are_called_a_part(hrnet):
     write_coco()
     result = hrnet("--boxes", "gt", "--photos", 2)

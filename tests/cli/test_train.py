@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from hrnet_cli.checkpoint import load_model
 from hrnet_cli.cli import app, train_run
 from hrnet_cli.cli.train_options import TrainOptions, with_settings
+from hrnet_cli.errors import UsageError
 from hrnet_cli.recipe import load_config
 from training_data import configure, write_spots
 
@@ -77,8 +78,10 @@ def test_fine_tuning_keeps_keypoints_of_the_same_name(spots, tmp_path):
     assert train(spots, tmp_path / "run").exit_code == 0
     other = write_spots(tmp_path / "other", names=["middle_spot", "fourth"])
     start = tmp_path / "run" / "last.safetensors"
+    recipe = tmp_path / "my.toml"
+    recipe.write_text("[optimizer]\nepochs = 1\n")
     result = hrnet(
-        *("fine-tune", "--from", start, "--dataset", other, "--val", other, "--epochs", "1"),
+        *("fine-tune", "--from", start, "--dataset", other, "--val", other, "--config", recipe),
         *("--workers", "0", "--device", "cpu", "--out", tmp_path / "tuned"),
     )
     assert result.exit_code == 0, result.stderr
@@ -87,6 +90,9 @@ def test_fine_tuning_keeps_keypoints_of_the_same_name(spots, tmp_path):
     # Width, crop and codec are those of the model it started from.
     assert (spec.width, spec.input_hw, spec.codec) == (4, (64, 64), "dark")
     assert spec.schema.keypoints == ("middle_spot", "fourth")
+    # The file lies over the recipe.
+    optimizer = load_config(str(tmp_path / "tuned" / "config.toml")).optimizer
+    assert (optimizer.epochs, optimizer.schedule, optimizer.batch_norm) == (1, "cosine", "frozen")
 
 
 def test_a_terminated_run_saves_and_goes_on(spots, tmp_path):
@@ -185,6 +191,15 @@ def test_a_signal_reaches_the_living_when_others_have_ended():
     assert living.returncode == -signal.SIGTERM
 
 
+def test_a_device_that_is_not_there_is_said_once(spots, tmp_path, monkeypatch):
+    monkeypatch.setattr("hrnet_cli.device._available_devices", lambda: ["cpu"])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    result = train(spots, tmp_path / "run", "--devices", "3", "--device", "cuda")
+    assert result.exit_code == 6
+    assert result.stderr.count("error: ") == 1
+    assert "error: device 'cuda' is not available; available: cpu" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [
@@ -222,10 +237,11 @@ def test_bad_options_are_one_line(spots, tmp_path, more, code, words):
     ("option", "value", "before"),
     [
         ("--codec", "udp", "dark"),
-        ("--sigma", "3.0", "0.0"),
+        ("--sigma", "3.0", "0.5"),
         ("--input", "96x96", "64x64"),
         ("--ema", "0.9", "0.0"),
         ("--width", "8", "4"),
+        ("--batch-size", "8", "4"),
     ],
 )
 def test_a_run_that_goes_on_keeps_what_it_learns(spots, tmp_path, option, value, before):
@@ -236,10 +252,20 @@ def test_a_run_that_goes_on_keeps_what_it_learns(spots, tmp_path, option, value,
     assert again.exit_code == 2
     assert f"{option} is {value}, but the run in '{run}' has {before} and keeps" in again.stderr
     assert files_of(run) == files
-    # What changes nothing is no contradiction; --sigma has no word for automatic.
-    kept = [] if option == "--sigma" else [option, before]
-    same = hrnet("train", "--resume", "--out", run, "--device", "cpu", *kept)
+    # What changes nothing is no contradiction.
+    same = hrnet("train", "--resume", "--out", run, "--device", "cpu", option, before)
     assert same.exit_code == 0, same.stderr
+
+
+def test_a_batch_chosen_by_what_fits_is_left_to_the_saved_state(spots, tmp_path):
+    def refuse(before, now):
+        begun, config = (configure(spots, run__batch_size=batch) for batch in (before, now))
+        train_run._refuse_another_network(begun, config, tmp_path)
+
+    refuse(-1, 8)
+    refuse(0, 128)  # the official one
+    with pytest.raises(UsageError, match=r"--batch-size is the largest that fits, .* 8"):
+        refuse(8, -1)
 
 
 def test_photos_held_out_are_kept_for_eval_and_for_going_on(spots, tmp_path):

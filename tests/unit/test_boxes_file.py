@@ -176,8 +176,13 @@ class TestNobody:
         ids=["record", "coco annotations", "coco results of another class", "csv"],
     )  # fmt: skip
     def test_a_photo_listed_without_people_is_nobody(self, tmp_path, content):
-        (boxes,) = load_boxes_file(write(tmp_path, content))([make_frame("photo.jpg")])
+        warnings = []
+        detector = load_boxes_file(write(tmp_path, content), on_warning=warnings.append)
+        (boxes,) = detector([make_frame("photo.jpg")])
         assert boxes.xyxy_N4.shape == (0, 4)
+        assert [warning.split("' ", 1)[1] for warning in warnings] == [
+            "has no box of class 'person': nobody is found with it"
+        ]
 
     def test_a_photo_not_mentioned_is_an_error_that_says_what_is(self, tmp_path):
         path = write(tmp_path, "\n".join(record(f"{n}.jpg") for n in range(5)))

@@ -99,6 +99,18 @@ def test_each_oddity(tmp_path, fields, what, unusable):
     assert ("annotation 101" in findings[what].examples[0]) == (what != "photos have no people")
 
 
+@pytest.mark.parametrize(
+    ("box", "usable"),
+    [([20, 10, 0, 80], 3), ([60, 10, -40, 80], 3), ([20, 10, 1, 1], 3), ([20, 10, 1, 80], 4)],
+)
+def test_boxes_without_area_are_those_that_training_leaves_out(tmp_path, box, usable):
+    people = changed(make_people(tmp_path), boxes_N4=(1, box))
+    report = check_people(people, read_photos=False)
+    assert report.usable == usable
+    kinds = [finding.what for finding in report.findings]
+    assert ("person boxes have no area" in kinds) == (usable == 3)
+
+
 def test_within_tolerance_is_no_finding(tmp_path):
     people = make_people(tmp_path)
     people = changed(people, boxes_N4=(1, [-0.9, 10, 121.8, 80]))

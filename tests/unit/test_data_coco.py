@@ -1,7 +1,7 @@
 """COCO-style files: what is read, what is derived, what is refused, and the cache."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -94,6 +94,23 @@ def test_labels_written_are_read_back_the_same(tmp_path):
             assert before.dtype == after.dtype
     assert again.schema == people.schema
     assert again.schema.oks_sigmas == (0.03, 0.04, 0.05)
+
+
+def test_categories_keep_their_numbers(tmp_path):
+    kinds = [{"id": i, "name": name, "keypoints": NAMES} for i, name in enumerate(["imp", "elf"])]
+    elves = [person(id=1, category_id=1), person(id=2, category_id=1)]
+    content = document(categories=kinds, annotations=elves)
+    for _ in ("read", "from the cache"):
+        people = opened(tmp_path, content)
+        assert people.categories == {1: "elf"}
+    both = opened(tmp_path, content | {"annotations": [elves[0], person(id=2, category_id=0)]})
+    assert (both.categories, both.category_id) == ({0: "imp", 1: "elf"}, 0)
+    written = json.loads(to_coco_json(both))
+    assert [entry["id"] for entry in written["categories"]] == [0]
+    assert [entry["category_id"] for entry in written["annotations"]] == [0, 0]
+    texts = [{"id": "elf", "name": "elf", "keypoints": NAMES}]
+    other = opened(tmp_path, document(categories=texts, annotations=[person(category_id="elf")]))
+    assert (other.categories, other.category_id) == ({}, 1)
 
 
 def whole_body(**changes):
@@ -195,6 +212,32 @@ def test_schema_of_a_file(tmp_path):
     assert schema.oks_sigmas == pytest.approx([0.1] * 3)
     assert "flip pairs: left_hand and right_hand" in notes
     assert "OKS sigmas: 0.1 each" in notes
+
+
+@pytest.mark.parametrize("key", ["sigmas", "oks_sigmas"])
+def test_sigmas_of_a_file_hold_for_built_in_keypoints_too(tmp_path, key):
+    notes = []
+    body = load_schema("coco17")
+    content = whole_body_document(person(keypoints=[10, 20, 2] * 17))
+    content["categories"][0][key] = [0.05] * 17
+    people = opened(tmp_path, content, notes)
+    assert people.schema == replace(body, oks_sigmas=(0.05,) * 17)
+    assert "OKS sigmas are those of the file and not those of coco17" in notes
+    content["categories"][0][key] = list(body.oks_sigmas)
+    assert opened(tmp_path, content, same := []).schema == body
+    assert not any("of the file" in note for note in same)
+
+
+@pytest.mark.parametrize("key", ["sigmas", "oks_sigmas"])
+@pytest.mark.parametrize("values", [[0.1, 0.2], [0.1, 0.2, 0], [0.1, 0.2, "x"], 0.1])
+def test_sigmas_that_do_not_fit_are_named_as_the_file_names_them(tmp_path, key, values):
+    category = {**document()["categories"][0], key: values}
+    with pytest.raises(InputError) as refused:
+        opened(tmp_path, document(categories=[category]))
+    assert refused.value.message.endswith(
+        f"category 'imp' has {key} {values!r}, expected 3 numbers above 0, one for each keypoint"
+    )
+    assert refused.value.hint.startswith(f"leave {key} out")
 
 
 def test_sigmas_of_a_file(tmp_path):

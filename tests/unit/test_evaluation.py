@@ -285,6 +285,40 @@ def test_coco_detections_are_found_by_photo_id(spots, tmp_path, estimator):
         read_boxes(path, spots)
 
 
+def test_coco_detections_carry_the_numbers_of_the_data_set(spots, tmp_path):
+    photo = spots.photo_ids_P.tolist()[0]
+    rows = [
+        {"image_id": photo, "category_id": n, "bbox": [n + 1, 0, 9, 9], "score": 0.9}
+        for n in range(4)
+    ]
+    path = tmp_path / "detections.json"
+    warnings = []
+
+    def lefts(categories, class_name="person", some=rows):
+        path.write_text(json.dumps(some))
+        people = replace(spots, categories=categories)
+        found = read_boxes(path, people, class_name, on_warning=warnings.append)
+        return [left for boxes in found.values() for left in boxes.xyxy_N4[:, 0].tolist()]
+
+    assert lefts({2: "robot"}, some=rows[1:]) == [3]
+    assert lefts({0: "robot", 3: "drone"}) == [1, 4]
+    assert lefts({0: "robot", 3: "drone"}, "Drone") == [4]
+    assert lefts({2: "person", 3: "drone"}, some=rows[1:]) == [3]
+    assert lefts({}, some=rows[1:]) == [2]
+    with pytest.raises(InputError, match="the data set has no class 'dog'; it knows robot"):
+        lefts({2: "robot"}, "dog")
+    with pytest.raises(InputError, match="category_id 0, but COCO counts from 1; 2 is robot"):
+        lefts({2: "robot"})
+    with pytest.raises(InputError, match=r"id 1, 3, but the data set has 2 \(robot\)") as no:
+        lefts({2: "robot"}, some=[rows[3], rows[1]])
+    assert no.value.hint == "write the data set's number, or leave category_id out"
+    assert warnings == []
+    assert lefts({2: "robot"}, some=[]) == []
+    assert warnings == [
+        f"boxes file '{path}' has no box of class 'person': nobody is found with it"
+    ]
+
+
 def test_boxes_by_name(spots, tmp_path, estimator):
     path = tmp_path / "boxes.csv"
     path.write_text("source,x1,y1,x2,y2\n2.png,70,50,130,110\n")
@@ -586,6 +620,8 @@ def test_write_results(tmp_path):
     empty = CocoResults(
         np.zeros(0, int), np.zeros((0, 1, 2), "f4"), np.zeros((0, 1), "f4"), np.zeros(0)
     )
+    write_results(path, replace(results, category_id=2))
+    assert [row["category_id"] for row in json.loads(path.read_text())] == [2, 2]
     write_results(path, empty)
     assert json.loads(path.read_text()) == []
     with pytest.raises(OutputError, match="cannot write"):

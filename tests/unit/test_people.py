@@ -127,17 +127,19 @@ def test_photos_of_unknown_size_cut_nothing():
 
 
 def test_people_of_no_use_are_left_out():
-    visible = np.full((8, 2), 2, np.uint8)
+    visible = np.full((10, 2), 2, np.uint8)
     visible[1] = 0
     visible[2] = [0, 1]  # one hidden keypoint is enough
-    boxes = np.tile([10.0, 20.0, 30.0, 40.0], (8, 1))
+    boxes = np.tile([10.0, 20.0, 30.0, 40.0], (10, 1))
     boxes[3] = [120, 20, 30, 40]  # beside the photo
     boxes[4] = [10, 20, 1, 1]  # nothing is left of it
     boxes[5] = [10, 20, 1, 40]  # a line; the official code keeps it
-    areas = np.full(8, 600.0)
+    boxes[8] = [60, 20, -30, 40]  # its corners are exchanged
+    boxes[9] = [10, 20, 30, 0]
+    areas = np.full(10, 600.0)
     areas[6] = 0
-    crowd = np.arange(8) == 7
-    people = make(8, visible_NK=visible, boxes_N4=boxes, areas_N=areas, crowd_N=crowd)
+    crowd = np.arange(10) == 7
+    people = make(10, visible_NK=visible, boxes_N4=boxes, areas_N=areas, crowd_N=crowd)
     assert people.usable().ids_N.tolist() == [50, 52, 55]
 
 

@@ -130,6 +130,22 @@ def test_defaults_then_the_file_then_options(tmp_path):
     assert config.optimizer.milestones == OptimizerConfig().milestones
 
 
+def test_a_file_lies_over_the_recipe_below_it_and_a_name_replaces_it(tmp_path):
+    path = str(write(tmp_path, "[optimizer]\nema = 0.5\n[data]\ntrain = 'my.toml'\n"))
+    below = load_config("fine-tune")
+    over = load_config(path, below="fine-tune")
+    assert (over.optimizer.ema, over.data.train) == (0.5, "my.toml")
+    assert over == replace(
+        below,
+        optimizer=replace(below.optimizer, ema=0.5),
+        data=replace(below.data, train="my.toml"),
+    )
+    assert load_config(None, below="fine-tune") == below
+    assert load_config("mmpose", below="fine-tune") == load_config("mmpose")
+    with pytest.raises(ConfigError, match="'optimizer' is 3, expected a table"):
+        load_config(str(write(tmp_path, "optimizer = 3")), below="fine-tune")
+
+
 def test_options_and_defaults_are_left_as_they_were():
     overrides, defaults = {"model.width": 16}, {"model.width": 18}
     assert load_config("official", overrides, defaults).model.width == 16

@@ -21,7 +21,7 @@ from hrnet_cli.images import read_image, write_image
 from hrnet_cli.person_pictures import PersonCase, draw_case, small_jpeg
 from hrnet_cli.predictions import Predictions
 from hrnet_cli.schema import load_schema
-from hrnet_cli.train_report import read_run, run_charts, write_train_report
+from hrnet_cli.train_report import read_run, run_charts, train_page, write_train_report
 
 COLUMNS = (
     "epoch,step,samples,loss,lr,samples_per_s,data_wait,val_AP,val_AP50,val_PCK,val_loss,seconds,"
@@ -432,6 +432,29 @@ def test_training_page_shows_the_run(run):
     # First, middle and last of the five evaluations.
     shown = [picture["alt"] for picture in read.pictures]
     assert [re.search(r"\d+", words)[0] for words in shown] == ["002", "006", "010"]
+
+
+@pytest.mark.parametrize(
+    ("data", "photos", "options"),
+    [
+        ('train = "coco"\nfolder = "my coco"', "my coco/val2017", "coco --data 'my coco'"),
+        ('train = "a.json"\nval = "b.json"', "pics", "b.json"),
+        ('train = "a.json"\nval = "b.json"\nfolder = "pics"', "pics/val", "b.json --data pics"),
+        ('train = "a.json"\nval = "b.json"\nfolder = "pics"', "other", "b.json"),
+        ('train = "a.json"\nval = "b.json"\nfolder = "pics"', None, "b.json --data pics"),
+        ('train = "a.json"', None, "my-val.json"),
+        ('train = "a.toml"\nval_split = "test"', ".", "a.toml --split test"),
+    ],
+)
+def test_the_page_names_what_the_run_was_measured_on(run, data, photos, options):
+    (run / "config.toml").write_text(f"[data]\n{data}\n")
+    summary = json.loads((run / "summary.json").read_text())
+    summary["data"]["val_photos"] = photos
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert f"hrnet eval --dataset {options} --model" in Reader(train_page(read_run(run))).words
+    (run / "held-out.json").touch()
+    held_out = f"hrnet eval --dataset '{run}/held-out.json' --model"
+    assert held_out in Reader(train_page(read_run(run))).words
 
 
 def test_curves_hold_what_was_measured(run):

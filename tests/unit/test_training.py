@@ -14,6 +14,7 @@ from torch.multiprocessing.spawn import spawn
 
 from hrnet_cli import memory, run_folder, training
 from hrnet_cli.checkpoint import load_model
+from hrnet_cli.cli.train_display import epoch_line
 from hrnet_cli.data.crops import EpochSampler, build_loader
 from hrnet_cli.data.photos import PhotoFiles
 from hrnet_cli.device import processors
@@ -123,6 +124,19 @@ def test_a_run_that_died_goes_on_from_the_state_saved_last(spots, tmp_path):
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
+def test_a_run_that_goes_on_remembers_how_it_began(spots, tmp_path, monkeypatch):
+    monkeypatch.setattr("hrnet_cli.training._now", iter(f"{n} o'clock" for n in range(9)).__next__)
+    for epochs, command in enumerate(("hrnet train", "hrnet train --resume", "again"), start=1):
+        config = configure(spots, optimizer__epochs=epochs)
+        folder = open_run(tmp_path / "run", resume=epochs > 1)
+        place = Place(folder, resume=epochs > 1, command=command)
+        result = train(config, open_training_data(config.data), place)
+        summary = json.loads(result.folder.summary.read_text())
+        assert (summary["command"], summary["started"]) == ("hrnet train", "0 o'clock")
+    assert summary["resumed"] == ["hrnet train --resume", "again"]
+    assert summary["finished"] == "3 o'clock"
+
+
 def test_a_stop_while_measuring_keeps_the_epoch(spots, tmp_path, monkeypatch):
     config = configure(spots, optimizer__epochs=1)
     run_in(tmp_path / "whole", config)
@@ -134,8 +148,13 @@ def test_a_stop_while_measuring_keeps_the_epoch(spots, tmp_path, monkeypatch):
         patch.setattr("hrnet_cli.training.measure", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_in(tmp_path / "parts", config)
-    run_in(tmp_path / "parts", config, resume=True)
+    events = []
+    run_in(tmp_path / "parts", config, resume=True, on_event=events.append)
     assert steady_rows(tmp_path / "parts") == steady_rows(tmp_path / "whole")
+    # No step was done at any speed.
+    (row,) = run_folder.read_metrics(run_folder.RunFolder(tmp_path / "parts"))
+    assert (row["samples_per_s"], row["data_wait"]) == ("", "")
+    assert "people/s" not in epoch_line(events[-1])
 
 
 @pytest.mark.parametrize("cache", ["ram", "packed"])
@@ -449,6 +468,33 @@ def test_a_resumed_run_says_when_the_labels_changed(spots, tmp_path):
     config = configure(spots, optimizer__epochs=3)
     run_in(tmp_path / "run", config, resume=True, on_event=lines.append)
     assert "the labels are not those the run was started with" in lines
+
+
+def test_a_resumed_run_does_not_compare_different_measurements(spots, tmp_path):
+    lines = []
+
+    def best_of(epochs, **changes):
+        config = configure(spots, optimizer__epochs=epochs, **changes)
+        lines.clear()
+        result = run_in(tmp_path / "run", config, resume=epochs > 1, on_event=lines.append)
+        summary = json.loads(result.folder.summary.read_text())
+        best = summary["best"]
+        assert best["value"] == pytest.approx(summary["last"][f"val_{best['metric']}"], rel=1e-6)
+        assert best["epoch"] == epochs
+        return [line for line in lines if str(line).startswith("the best is now by")]
+
+    assert best_of(1, run__metric="PCK") == []
+    # The first is above 0, AP is not so soon.
+    why = "measurements by others do not count"
+    assert best_of(2) == [f"the best is now by AP on spots: {why}"]
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    state["progress"]["best"] = 0.9
+    torch.save(state, tmp_path / "run" / "state.pt")
+    other = write_spots(tmp_path / "other", photos=4, seed=1)
+    assert best_of(3, data__val=str(other)) == [f"the best is now by AP on spots: {why}"]
+    # Elsewhere, but the same.
+    again = write_spots(tmp_path / "moved", photos=4, seed=1)
+    assert best_of(4, data__val=str(again)) == []
 
 
 def test_a_schedule_that_never_steps_is_said(spots, tmp_path):

@@ -302,6 +302,7 @@ def _prepare_detector(
             person_threshold=options.person_threshold,
             iou_threshold=options.iou,
             max_people=limit,
+            on_warning=console.say_warning,
         )
         boxes.check_speaks_of(
             ((photo.source, photo.name) for photo in plan.photos),

@@ -235,7 +235,7 @@ def _file_source(
 ) -> _Source:
     from hrnet_cli.predictions import read_boxes
 
-    boxes = read_boxes(path, people, options.class_name)
+    boxes = read_boxes(path, people, options.class_name, console.say_warning)
     return _Source(wanted, str(path), lambda: boxes)
 
 

@@ -129,7 +129,7 @@ def fine_tune(
 
     run(
         TrainOptions(
-            recipe=config or "fine-tune",
+            recipe=config,
             overrides={
                 "data.train": dataset,
                 "data.val": val,
@@ -170,5 +170,6 @@ def fine_tune(
             tensorboard=tensorboard,
             json=json_,
             quiet=quiet,
+            below="fine-tune",
         )
     )

@@ -54,7 +54,8 @@ def epoch_line(report: "EpochReport") -> str:
     parts = [f"epoch {last.epoch}/{last.epochs}", f"loss {last.loss:.6f}"]
     for name, value in report.metrics.items():
         parts.append(f"validation loss {value:.6f}" if name == "loss" else f"{name} {value:.3f}")
-    parts += [f"{last.samples_per_s:.0f} people/s", f"waiting for data {last.data_wait:.0%}"]
+    if last.samples_per_s:
+        parts += [f"{last.samples_per_s:.0f} people/s", f"waiting for data {last.data_wait:.0%}"]
     if last.memory_mb:
         parts.append(f"{last.memory_mb / 1024:.1f} GB")
     if last.unreadable:

@@ -234,6 +234,7 @@ class TrainOptions:
         tensorboard: Write TensorBoard's files.
         json: Print a summary as JSON on stdout.
         quiet: Say only warnings and errors.
+        below: Recipe that a file given as ``recipe`` lies over, and what is taken without one.
     """
 
     recipe: str | None
@@ -248,6 +249,7 @@ class TrainOptions:
     tensorboard: bool
     json: bool
     quiet: bool
+    below: str | None = None
 
 
 def with_settings(options: TrainOptions) -> TrainOptions:

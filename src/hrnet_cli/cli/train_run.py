@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +18,21 @@ if TYPE_CHECKING:
     from hrnet_cli.training import TrainResult
 
 
-# What a run that goes on must not change: its network, its targets and what it averages.
-_KEPT = {
-    "model.width": "--width",
-    "model.input_hw": "--input",
-    "model.codec": "--codec",
-    "model.sigma": "--sigma",
-    "optimizer.ema": "--ema",
+# What a run that goes on must not change: its network, its targets, what it averages, its steps.
+_KEPT: "dict[str, Callable[[TrainConfig], object]]" = {
+    "--width": lambda config: config.model.width,
+    "--input": lambda config: config.model.input_hw,
+    "--codec": lambda config: config.model.codec,
+    "--sigma": lambda config: config.sigma,
+    "--ema": lambda config: config.optimizer.ema,
+    "--batch-size": lambda config: config.run.batch_size or config.official_batch,
 }
+# Other photos held out would be some that the run has learnt from.
+_KEPT_WITH_SHARE: "dict[str, Callable[[TrainConfig], object]]" = {
+    "--val": lambda config: config.data.val,
+    "--seed": lambda config: config.run.seed,
+}
+_LARGEST_BATCH = -1
 
 
 def run(options: TrainOptions) -> None:
@@ -54,7 +61,7 @@ def _of_the_folder(options: TrainOptions) -> TrainOptions:
     """Return the options of a run that goes on: its folder is found, its start stays its own."""
     if options.out is None:
         options = replace(options, out=_default_folder(_configuration(options)))
-    unread = ["--config"] if options.recipe not in (None, "fine-tune") else []
+    unread = ["--config"] if options.recipe else []
     start = options.overrides["model.start"]
     if start is not None:
         unread.append("--from-scratch" if start == "scratch" else "--from")
@@ -89,7 +96,7 @@ def _read_configuration(options: TrainOptions) -> "TrainConfig":
         raise InputError(
             f"there is no run in '{options.out}' to resume", hint="leave out --resume to begin one"
         )
-    config = load_config(options.recipe, options.overrides)
+    config = load_config(options.recipe, options.overrides, below=options.below)
     spec = starting_spec(config.model.start, offline=options.offline)
     if spec is None:
         return config
@@ -98,7 +105,7 @@ def _read_configuration(options: TrainOptions) -> "TrainConfig":
         "model.input_hw": list(spec.input_hw),
         "model.codec": spec.codec,
     }
-    return load_config(options.recipe, options.overrides, like_the_start)
+    return load_config(options.recipe, options.overrides, like_the_start, options.below)
 
 
 def _refuse_another_network(
@@ -106,12 +113,11 @@ def _refuse_another_network(
 ) -> None:
     """Raise UsageError where options change what a run that goes on learns."""
     shares = (begun.data.val_share, config.data.val_share)
-    # Other photos held out would be some that the run has learnt from.
-    kept = _KEPT if shares == (None, None) else {**_KEPT, "data.val": "--val", "run.seed": "--seed"}
-    for key, option in kept.items():
-        section, name = key.split(".")
-        before, now = (getattr(getattr(one, section), name) for one in (begun, config))
-        if before != now:
+    kept = _KEPT if shares == (None, None) else {**_KEPT, **_KEPT_WITH_SHARE}
+    for option, value_of in kept.items():
+        before, now = value_of(begun), value_of(config)
+        # What fitted is known to the state alone, which is compared as it is read.
+        if before not in (now, _LARGEST_BATCH):
             raise UsageError(
                 f"{option} is {_shown(now)}, but the run in '{folder}' has {_shown(before)} and"
                 " keeps that to its end",
@@ -122,6 +128,8 @@ def _refuse_another_network(
 def _shown(value: object) -> str:
     if isinstance(value, tuple | list):
         return "x".join(map(str, value))
+    if value == _LARGEST_BATCH:
+        return "the largest that fits"
     return f"{value}" or "none"
 
 
@@ -236,6 +244,8 @@ def _child(rank: int, options: TrainOptions, size: int, port: int, argv: list[st
 def _check_devices(options: TrainOptions) -> int:
     import torch
 
+    from hrnet_cli.device import pick_device
+
     devices = options.devices or 1
     cards = torch.cuda.device_count()
     if options.device in ("auto", "cuda") and 0 < cards < devices:
@@ -248,6 +258,7 @@ def _check_devices(options: TrainOptions) -> int:
             f"--devices {devices} and --device {options.device} contradict each other",
             hint="--device cuda takes the first ones; CUDA_VISIBLE_DEVICES chooses them",
         )
+    pick_device(options.device)  # Refuses one that is not there, before each process does.
     return devices
 
 

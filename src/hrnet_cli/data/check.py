@@ -197,8 +197,8 @@ def _box_findings(people: LabelledPeople) -> Iterator[Finding]:
     near_N2, sides_N2 = people.boxes_N4[:, :2], people.boxes_N4[:, 2:]
     far_N2 = near_N2 + sides_N2
     sizes_N2 = _sizes_of(people)
-    flat_N = sides_N2.min(axis=1, initial=np.inf) <= 0
-    outside_N = ~flat_N & _any((far_N2 <= 0) | (near_N2 >= sizes_N2))
+    outside_N = _any((far_N2 <= 0) | (near_N2 >= sizes_N2)) & ~_any(sides_N2 <= 0)
+    flat_N = ~people.croppable() & ~outside_N
     over_N2 = (near_N2 < -TOLERANCE_PX) | (far_N2 > sizes_N2 + TOLERANCE_PX)
     yield _people_finding("person boxes have no area", people, flat_N, True)
     yield _people_finding("people have the area 0", people, (people.areas_N <= 0) & ~flat_N, True)

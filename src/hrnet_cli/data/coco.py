@@ -6,6 +6,7 @@ the annotation. Shape letters: P photos, N people, K keypoints.
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from hrnet_cli.data.coco_json import (
     load_document,
     without_gc,
 )
-from hrnet_cli.data.coco_results import CATEGORY_ID
 from hrnet_cli.data.labels import Labels
 from hrnet_cli.data.names import complete_schema
 from hrnet_cli.data.people import Ints, LabelledPeople
@@ -97,7 +97,7 @@ def to_coco_json(people: LabelledPeople) -> str:
     }
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     category = {
-        "id": CATEGORY_ID,
+        "id": people.category_id,
         # Reading adds the number.
         "name": schema.name.removesuffix(str(len(schema))),
         "keypoints": schema.keypoints,
@@ -105,7 +105,7 @@ def to_coco_json(people: LabelledPeople) -> str:
         "sigmas": schema.oks_sigmas,
     }
     annotations = [
-        {**dict(zip(columns, row, strict=True)), "category_id": CATEGORY_ID} for row in rows
+        {**dict(zip(columns, row, strict=True)), "category_id": people.category_id} for row in rows
     ]
     return json.dumps({"images": images, "annotations": annotations, "categories": [category]})
 
@@ -120,15 +120,15 @@ def _parse(
     divided = _is_divided(annotations)
     whole_body = schema if divided and schema and _is_whole_body(schema) else None
     named = load_schema(_BODY) if whole_body else schema  # by the categories
-    schema, category_ids, notes = choose_schema(path, document.categories, named, category)
+    schema, categories, notes = choose_schema(path, document.categories, named, category)
     if whole_body:
         schema = complete_schema(whole_body)
     elif divided:
         notes.append(_LEFT_OUT)
     if not images:
         raise InputError(f"'{path}' names no photos ('images' is empty)")
-    wanted = [kind in category_ids for kind in _hashable(column(annotations, "category_id"))]
-    kept = list(compress(annotations, wanted))
+    kinds = _hashable(column(annotations, "category_id"))
+    kept = list(compress(annotations, [kind in categories for kind in kinds]))
     if not annotations or not kept:
         raise InputError(
             f"'{path}' has {len(annotations)} annotations, none of a category with keypoints"
@@ -158,9 +158,19 @@ def _parse(
         visible_NK=visible_NK,
         weights_NK=table.weights(visible_NK),
         crowd_N=np.array(list(map(bool, column(kept, "iscrowd"))), dtype=bool),
+        categories=_numbered(categories, set(kinds)),
     )
     sources, source_of_N = table.sources()
     return Labels(people, sources, source_of_N, tuple(notes))
+
+
+def _numbered(categories: Mapping[int | str, str], used: set[Any]) -> dict[int, str]:
+    """Return the categories that annotations have and that a whole number tells."""
+    return {
+        number: name
+        for number, name in categories.items()
+        if number in used and isinstance(number, int) and abs(number) < LARGEST_ID
+    }
 
 
 def _is_divided(annotations: list[Annotation]) -> bool:

@@ -1,5 +1,7 @@
 """The keypoint schema that the categories of a COCO-style file describe."""
 
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ _HINT = 'name the schema in a data set file: schema = "coco17" in my.toml (see R
 
 def choose_schema(
     path: Path, categories: list[Record], given: KeypointSchema | None, category: str | None
-) -> tuple[KeypointSchema, set[int], list[str]]:
-    """Return the keypoints of a file, the ids of the categories that have them, and notes.
+) -> tuple[KeypointSchema, dict[int | str, str], list[str]]:
+    """Return the keypoints of a file, the categories that have them, and notes.
+
+    Categories are names by their ids.
 
     Args:
         path: The file, for messages.
@@ -31,7 +35,7 @@ def choose_schema(
     with_names = [entry for entry in chosen if _has_names(path, entry)]
     if given is not None:
         notes = _compare(path, with_names, given)
-        return complete_schema(given), {entry["id"] for entry in with_names or chosen}, notes
+        return complete_schema(given), _names(with_names or chosen), notes
     if not with_names:
         names = ", ".join(f"'{entry.get('name')}'" for entry in chosen) or "none"
         raise InputError(
@@ -50,7 +54,11 @@ def choose_schema(
     if len(with_names) > 1:
         notes.append(f"{len(with_names)} categories with the same keypoints are taken as one")
     schema, recognised = _schema_of(path, with_names[0])
-    return schema, {entry["id"] for entry in with_names}, notes + recognised
+    return schema, _names(with_names), notes + recognised
+
+
+def _names(categories: list[Record]) -> dict[int | str, str]:
+    return {entry["id"]: str(entry.get("name")) for entry in categories}
 
 
 def _chosen(path: Path, categories: list[Record], category: str | None) -> list[Record]:
@@ -99,6 +107,7 @@ def _schema_of(path: Path, entry: Record) -> tuple[KeypointSchema, list[str]]:
     """Return the schema of a category: the built-in one with its names, or one made of them."""
     where = f"'{path}': category '{entry.get('name')}'"
     names = entry["keypoints"]
+    sigmas = _sigmas(where, entry)
     builtin = find_builtin(tuple(names))
     if builtin is not None:
         renamed = [
@@ -107,17 +116,40 @@ def _schema_of(path: Path, entry: Record) -> tuple[KeypointSchema, list[str]]:
             if name != ours
         ]
         note = f"keypoints are those of {builtin.name}"
-        return builtin, [f"{note}: {', '.join(renamed)}" if renamed else note]
+        notes = [f"{note}: {', '.join(renamed)}" if renamed else note]
+        if sigmas and sigmas != builtin.oks_sigmas:
+            notes.append(f"OKS sigmas are those of the file and not those of {builtin.name}")
+            builtin = replace(builtin, oks_sigmas=sigmas)
+        return builtin, notes
     fields = {
         "name": f"{entry.get('name') or 'object'}{len(names)}",
         "keypoints": names,
         "skeleton": _skeleton(where, entry.get("skeleton") or [], names),
-        "oks_sigmas": entry.get("sigmas") or [],
+        "oks_sigmas": list(sigmas),
     }
     try:
         return complete_schema(schema_from_dict(fields, where=where)), []
     except ConfigError as error:
         raise InputError(error.message, hint=error.hint) from error
+
+
+def _sigmas(where: str, entry: Record) -> tuple[float, ...]:
+    """Return the OKS sigmas of a category, under either name; none where it has none."""
+    key = next((key for key in ("sigmas", "oks_sigmas") if entry.get(key)), None)
+    if key is None:
+        return ()
+    values, expected = entry[key], len(entry["keypoints"])
+    if not (
+        isinstance(values, list)
+        and len(values) == expected
+        and all(type(value) in (int, float) and 0 < value < inf for value in values)
+    ):
+        raise InputError(
+            f"{where} has {key} {values!r}, expected {expected} numbers above 0, one for each"
+            " keypoint",
+            hint=f"leave {key} out to use those of the schema, for new keypoints 1/K, 0.1 at most",
+        )
+    return tuple(map(float, values))
 
 
 def _skeleton(where: str, limbs: Any, names: list[str]) -> list[list[str]]:  # noqa: ANN401

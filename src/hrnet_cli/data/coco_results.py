@@ -12,7 +12,7 @@ import orjson
 
 from hrnet_cli.images import write_bytes_atomic
 
-CATEGORY_ID = 1  # people; also what annotations made in memory use
+CATEGORY_ID = 1  # people, unless a data set says otherwise; what annotations in memory use
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class CocoResults:
         keypoints_MK2: float32 (x, y) in pixels of the photo as stored.
         keypoint_scores_MK: float32 heatmap peaks.
         scores_M: float64 person scores.
+        category_id: Number of their category in the file of the labels.
     """
 
     photo_ids_M: npt.NDArray[np.int64]
     keypoints_MK2: npt.NDArray[np.float32]
     keypoint_scores_MK: npt.NDArray[np.float32]
     scores_M: npt.NDArray[np.float64]
+    category_id: int = CATEGORY_ID
 
     def __len__(self) -> int:
         """Return the number of poses."""
@@ -55,7 +57,7 @@ def write_results(path: Path, results: CocoResults) -> None:
     entries = [
         {
             "image_id": photo_id,
-            "category_id": CATEGORY_ID,
+            "category_id": results.category_id,
             # The shortest text that reads back as the same float32: order and numbers stay.
             "keypoints": flat,
             "score": score,

@@ -25,7 +25,7 @@ from hrnet_cli.scratch import cache_folder, written_whole
 
 log = logging.getLogger(__name__)
 
-FORMAT = "2"  # raise it when what is stored, or how files are read, changes
+FORMAT = "3"  # raise it when what is stored, or how files are read, changes
 _SEPARATOR = "\0"  # cannot be part of a file name
 # What numpy and zipfile raise on a damaged file.
 _DAMAGE = (
@@ -119,6 +119,7 @@ def _pack(labels: Labels) -> dict[str, npt.NDArray[np.generic]]:
     texts = {
         "name": people.name,
         "schema": schema_to_dict(people.schema),
+        "categories": list(people.categories.items()),
         "sources": labels.sources,
         "notes": labels.notes,
     }
@@ -139,6 +140,7 @@ def _unpack(arrays: dict[str, npt.NDArray[np.generic]]) -> Labels:
         folder=Path(),
         schema=schema_from_dict(texts["schema"], where="cache"),
         photos=tuple(photos.split(_SEPARATOR)),
+        categories=dict(texts["categories"]),
         **arrays,  # pyright: ignore[reportArgumentType] - the shapes are checked there
     )
     return Labels(people, tuple(texts["sources"]), source_of_N, tuple(texts["notes"]))  # pyright: ignore[reportArgumentType]

@@ -6,14 +6,15 @@ Shape letters: P photos, N people, K keypoints.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from hrnet_cli.data.coco_results import CATEGORY_ID
 from hrnet_cli.errors import InputError
 from hrnet_cli.geometry import clip_annotated_boxes
 from hrnet_cli.schema import KeypointSchema
@@ -44,6 +45,8 @@ class LabelledPeople:
         crowd_N: bool, True for regions that hold a crowd.
         uncut_N: bool, True for boxes that `usable` leaves as they are: MPII's say what is cropped.
             Left out, False for all.
+        categories: Names of the categories of these people by the numbers they have in their file,
+            as boxes and results of COCO's form say them; empty where the file numbers none.
     """
 
     name: str
@@ -61,6 +64,7 @@ class LabelledPeople:
     weights_NK: npt.NDArray[np.float32]
     crowd_N: npt.NDArray[np.bool_]
     uncut_N: npt.NDArray[np.bool_] = None  # pyright: ignore[reportAssignmentType]
+    categories: Mapping[int, str] = field(default_factory=dict[int, str])
 
     def __post_init__(self) -> None:
         """Check the shapes against each other."""
@@ -80,14 +84,19 @@ class LabelledPeople:
             "crowd_N": (people,),
             "uncut_N": (people,),
         }
-        for field, shape in expected.items():
-            got = getattr(self, field).shape
+        for name, shape in expected.items():
+            got = getattr(self, name).shape
             if got != shape:
-                raise ValueError(f"{field}: expected {shape}, got {got}")
+                raise ValueError(f"{name}: expected {shape}, got {got}")
 
     def __len__(self) -> int:
         """Return the number of people."""
         return len(self.photo_of_N)
+
+    @property
+    def category_id(self) -> int:
+        """Return the number of their category, of several the first."""
+        return next(iter(self.categories), CATEGORY_ID)
 
     def photo_path(self, photo: int) -> Path:
         """Return the file of a photo by its index."""
@@ -113,19 +122,30 @@ class LabelledPeople:
     def usable(self) -> "LabelledPeople":
         """Return the people to train and test on, with their boxes cleaned as in the official code.
 
-        Left out: crowds, people without a labelled keypoint, and boxes with no area (official
-        HRNet, lib/dataset/coco.py, `_load_coco_keypoint_annotation_kernal`). Boxes lose a pixel
-        and are cut to the photo where its size is known.
+        Left out: crowds, people without a labelled keypoint, with an area of 0, and boxes that
+        `croppable` refuses (official HRNet, lib/dataset/coco.py,
+        `_load_coco_keypoint_annotation_kernal`). Boxes lose a pixel and are cut to the photo where
+        its size is known.
         """
         labelled_N = (self.visible_NK > 0).any(axis=1) & ~self.crowd_N
+        cleaned = replace(self, boxes_N4=self._cleaned_boxes())
+        return cleaned.pick(labelled_N & (self.areas_N > 0) & self.croppable())
+
+    def croppable(self) -> npt.NDArray[np.bool_]:
+        """Return whose box holds something to crop: a length that `usable` leaves.
+
+        A labelled side of 0 or below is a mistake in the labels and refused. (The official code
+        takes it as one pixel, and where the corners are exchanged crops beside the person.)
+        """
+        labelled_N = (self.boxes_N4[:, 2:] > 0).all(axis=1)
+        sides_N2 = self._cleaned_boxes()[:, 2:]
+        return np.asarray(labelled_N & (sides_N2 >= 0).all(axis=1) & (sides_N2 > 0).any(axis=1))
+
+    def _cleaned_boxes(self) -> Array:
         sizes_N2 = self.sizes_P2[self.photo_of_N]
         limits_N2 = np.where(sizes_N2 > 0, sizes_N2, np.iinfo(np.int64).max).astype(np.float64)
         cut_N4 = clip_annotated_boxes(self.boxes_N4, limits_N2)
-        boxes_N4 = np.where(self.uncut_N[:, None], self.boxes_N4, cut_N4)
-        sides_N2 = boxes_N4[:, 2:]
-        with_area_N = (self.areas_N > 0) & (sides_N2 >= 0).all(axis=1) & (sides_N2 > 0).any(axis=1)
-        cleaned = replace(self, boxes_N4=boxes_N4)
-        return cleaned.pick(labelled_N & with_area_N)
+        return np.where(self.uncut_N[:, None], self.boxes_N4, cut_N4)
 
 
 def join_people(parts: Sequence[LabelledPeople]) -> LabelledPeople:
@@ -165,6 +185,7 @@ def join_people(parts: Sequence[LabelledPeople]) -> LabelledPeople:
         ids_N=np.arange(1, sum(map(len, parts)) + 1),
         crowd_N=np.concatenate([part.crowd_N for part in parts]),
         uncut_N=np.concatenate([part.uncut_N for part in parts]),
+        categories={},  # Photos have other ids, too, than results for one of the files say.
         **arrays,
     )
 

@@ -1,10 +1,11 @@
 """Person boxes from a file instead of a detector: any other program's, or a person's."""
 
+import logging
 import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,6 +15,8 @@ from hrnet_cli.detectors.boxes_listing import Listing
 from hrnet_cli.errors import InputError
 from hrnet_cli.geometry import box_nms
 from hrnet_cli.structures import Boxes, Frame
+
+log = logging.getLogger(__name__)
 
 _NAMES_SHOWN = 3
 _FRAME_ZERO = "_000000000000"
@@ -239,6 +242,7 @@ def load_boxes_file(
     person_threshold: float | None = None,
     iou_threshold: float | None = None,
     max_people: int | None = None,
+    on_warning: Callable[[str], None] = log.warning,
 ) -> BoxesFile:
     """Read a boxes file: JSON Lines as `hrnet` writes them, COCO JSON or CSV.
 
@@ -248,6 +252,7 @@ def load_boxes_file(
         person_threshold: See `BoxesFile`; None keeps the boxes as they are.
         iou_threshold: See `BoxesFile`.
         max_people: See `BoxesFile`.
+        on_warning: Called with one line when no box is left.
 
     Returns:
         The detector. A photo that the file does not mention has nobody in it where the form of the
@@ -256,7 +261,7 @@ def load_boxes_file(
     Raises:
         InputError: The file cannot be read, or something in it cannot be used.
     """
-    listings, can_say_nobody = read_listings(path, class_name)
+    listings, can_say_nobody = read_listings(path, class_name, on_warning=on_warning)
     return BoxesFile(
         path,
         listings,

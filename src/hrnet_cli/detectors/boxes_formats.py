@@ -7,6 +7,7 @@ the box.
 import csv
 import io
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from hrnet_cli.detectors.boxes_listing import (
 from hrnet_cli.detectors.classes import class_indices, folded_classes
 from hrnet_cli.errors import InputError
 
+log = logging.getLogger(__name__)
+
 # COCO numbers its 80 classes 1 to 90; a list of results carries the numbers without the names.
 COCO_PERSON_ID = 1
 _MODEL_SUFFIXES = (".pt", ".pth", ".onnx", ".safetensors", ".engine")
@@ -40,7 +43,12 @@ _CORNER_COLUMNS = (("box_x1", "box_y1", "box_x2", "box_y2"), ("x1", "y1", "x2", 
 _SIZE_COLUMNS = (("x", "y", "w", "h"), ("x", "y", "width", "height"))
 
 
-def read_listings(path: Path, class_name: str) -> tuple[list[Listing], bool]:
+def read_listings(
+    path: Path,
+    class_name: str,
+    categories: Mapping[int, str] | None = None,
+    on_warning: Callable[[str], None] = log.warning,
+) -> tuple[list[Listing], bool]:
     """Return what a boxes file says, picture by picture, in the order of the file.
 
     Also return whether its form can name a picture with nobody in it: records and COCO annotations
@@ -49,11 +57,23 @@ def read_listings(path: Path, class_name: str) -> tuple[list[Listing], bool]:
     Args:
         path: The file.
         class_name: Boxes of other classes are left out, where the file tells classes.
+        categories: Names of a data set's categories by number, for COCO results, which carry the
+            numbers alone; None or empty for COCO's own, of which only the person is known.
+        on_warning: Called with one line when no box is left.
 
     Raises:
         InputError: The file cannot be read or used.
     """
     owner = f"boxes file '{path}'"
+    listings, can_say_nobody = _read(path, owner, class_name, categories or {})
+    if not any(len(listing.boxes) for listing in listings):
+        on_warning(f"{owner} has no box of class '{class_name}': nobody is found with it")
+    return listings, can_say_nobody
+
+
+def _read(
+    path: Path, owner: str, class_name: str, categories: Mapping[int, str]
+) -> tuple[list[Listing], bool]:
     text = _read_text(path, owner)
     start = text.lstrip()[:1]
     if not start:
@@ -77,7 +97,7 @@ def read_listings(path: Path, class_name: str) -> tuple[list[Listing], bool]:
         return [
             _from_record(record, f"entry {number}", owner) for number, record in _numbered(document)
         ], True
-    return _from_coco_results(document, class_name, owner), False
+    return _from_coco_results(document, class_name, categories, owner), False
 
 
 def _read_text(path: Path, owner: str) -> str:
@@ -166,17 +186,50 @@ def _from_coco_annotations(
     return [rows.listing() for rows in pictures.values()]
 
 
-def _from_coco_results(document: Sequence[Any], class_name: str, owner: str) -> list[Listing]:
+def _from_coco_results(
+    document: Sequence[Any], class_name: str, categories: Mapping[int, str], owner: str
+) -> list[Listing]:
     """Read COCO results: a picture without boxes is not in them at all."""
     pictures: dict[tuple[str, int | None], Rows] = {}
+    names = categories or {COCO_PERSON_ID: "person"}
+    numbered = any(isinstance(i, dict) and i.get("category_id") is not None for i in document)
+    wanted = _wanted_names(class_name, names, known=bool(categories)) if numbered else {}
+    others: set[int] = set()
     for number, item in _numbered(document):
         place = f"entry {number}"
         entry = _mapping(item, f"{owner}, {place}")
         photo, coco_id = _coco_picture(entry, f"{owner}, {place}")
         rows = pictures.setdefault((photo, coco_id), Rows(photo, coco_id))
-        if _is_wanted_category(entry.get("category_id"), class_name, f"{owner}, {place}"):
+        category = _category_of(entry, f"{owner}, {place}")
+        if category is not None:
+            _check_category(category, names, wanted, class_name, f"{owner}, {place}")
+        if category is None or category in wanted:
             _add_coco_box(rows, entry, place, owner)
+        else:
+            others.add(category)
+    if categories and others and not any(rows.boxes for rows in pictures.values()):
+        raise InputError(
+            f"{owner} has boxes with category_id {_listed(others)}, but the data set has"
+            f" {_listed(wanted)} ({', '.join(wanted.values())})",
+            hint="write the data set's number, or leave category_id out",
+        )
     return [rows.listing() for rows in pictures.values()]
+
+
+def _wanted_names(class_name: str, names: Mapping[int, str], *, known: bool) -> Mapping[int, str]:
+    """Return the categories to take: those of the class, all where nobody chose one.
+
+    Args:
+        class_name: As the user gave it; ``person`` is what is meant where nothing was given.
+        names: Categories by number.
+        known: Whether they are those of the data set; COCO's others have no names here.
+    """
+    usual = folded_classes(class_name) == {"person"}
+    if usual and "person" not in map(str.casefold, names.values()):
+        return names
+    if not usual and not known:
+        return {}
+    return {number: names[number] for number in class_indices(names, class_name, "the data set")}
 
 
 def _coco_picture(entry: Mapping[str, Any], where: str) -> tuple[str, int | None]:
@@ -193,22 +246,31 @@ def _coco_picture(entry: Mapping[str, Any], where: str) -> tuple[str, int | None
     )
 
 
-def _is_wanted_category(category: object, class_name: str, where: str) -> bool:
-    if category is None:
-        return True
-    if folded_classes(class_name) != {"person"}:
+def _category_of(entry: Mapping[str, Any], where: str) -> int | None:
+    category = entry.get("category_id")
+    return None if category is None else whole_number(category, where, "category_id")
+
+
+def _check_category(
+    category: int, names: Mapping[int, str], wanted: Mapping[int, str], class_name: str, where: str
+) -> None:
+    """Refuse the number of a class where nothing tells what it means."""
+    if not wanted:
         raise InputError(
             f"{where} has the class number {category}, and results carry no class names, so "
             f"'{class_name}' cannot be told from others",
             hint="leave category_id out, or give an annotation file with categories",
         )
-    number = whole_number(category, where, "category_id")
-    if number == 0:
+    if category == 0 and 0 not in names:
+        first = min(names)
         raise InputError(
-            f"{where}: category_id 0, but COCO counts from 1 (person)",
-            hint="write 1 for people, or leave category_id out",
+            f"{where}: category_id 0, but COCO counts from 1; {first} is {names[first]}",
+            hint=f"write {first}, or leave category_id out",
         )
-    return number == COCO_PERSON_ID
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return short(", ".join(map(str, sorted(numbers))))
 
 
 def _add_coco_box(rows: Rows, entry: Mapping[str, Any], place: str, owner: str) -> None:
