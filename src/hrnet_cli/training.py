@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -461,19 +462,24 @@ def _measure(loop: _Loop) -> dict[str, float]:
     due = done == run.config.optimizer.epochs or (every > 0 and done % every == 0)
     if val is None or not due:
         return {}
-    if run.team.leads:
-        _save(loop)  # The epoch's last step is done: a stop while measuring must not lose it.
-    folder = loop.place.folder.samples
+    # The epoch's last step is done: a stop while measuring must not lose it.
+    unsaved: dict[str, Any] = {}
+    if run.team.leads and _worth_saving(loop):
+        _save(loop)
+    elif run.team.leads:
+        unsaved = capture(run)
     try:
         return measure(
             run,
             val,
-            folder,
+            loop.place.folder.samples,
             mirrors=loop.data.mirrors,
             stop=loop.stop,
             on_unreadable=loop.miss,
         )
     except KeyboardInterrupt:
+        if unsaved:
+            run_folder.save_state(loop.place.folder, unsaved)
         _say_stopped(loop)
         raise
 

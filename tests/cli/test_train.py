@@ -97,7 +97,7 @@ def test_fine_tuning_keeps_keypoints_of_the_same_name(spots, tmp_path):
 
 def test_a_terminated_run_saves_and_goes_on(spots, tmp_path):
     command = [sys.executable, "-m", "hrnet_cli", "train", "--dataset", spots, "--val", spots]
-    command += [*SMALL, *QUICK, "--deterministic", "--epochs", "12"]
+    command += [*SMALL, *QUICK, "--deterministic", "--epochs", "6"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     parts = tmp_path / "parts"
     process = subprocess.Popen(

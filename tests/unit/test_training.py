@@ -137,8 +137,10 @@ def test_a_run_that_goes_on_remembers_how_it_began(spots, tmp_path, monkeypatch)
     assert summary["finished"] == "3 o'clock"
 
 
-def test_a_stop_while_measuring_keeps_the_epoch(spots, tmp_path, monkeypatch):
+@pytest.mark.parametrize("worth", [True, False])
+def test_a_stop_while_measuring_keeps_the_epoch(spots, tmp_path, monkeypatch, worth):
     config = configure(spots, optimizer__epochs=1)
+    monkeypatch.setattr("hrnet_cli.training._worth_saving", lambda _loop: worth)
     run_in(tmp_path / "whole", config)
 
     def interrupted(*_args, **_kwargs):
