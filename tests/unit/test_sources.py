@@ -131,6 +131,23 @@ def test_a_link_back_up_is_no_endless_loop():
     assert names(plan_sources(["set"], recursive=True)) == ["a.jpg"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_are_never_opened():
+    touch("in/a.jpg")
+    for name in ("in/b.jpg", "in/c.gif", "in/d.mp4", "alone"):
+        os.mkfifo(name)
+    for source in ("in", "in/*.jpg"):
+        assert paths(plan_sources([source])) == [str(Path("in/a.jpg"))]
+        assert plan_sources([source]).videos == ()
+    assert plan_sources(["in"]).skipped == tuple(
+        str(Path("in", name)) for name in ("b.jpg", "c.gif", "d.mp4")
+    )
+    for source in ("alone", "in/b.jpg", "in/d.mp4"):
+        error = problem(source)
+        assert error.message == f"'{source}' is a pipe, socket or device, expected a file"
+        assert "camera:0" in error.hint
+
+
 def test_unknown_suffixes_in_a_folder_are_named():
     touch("set/a.jpg", "set/notes.txt", "set/clip.mp4", "set/Makefile")
     plan = plan_sources(["set"])

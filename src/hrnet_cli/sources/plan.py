@@ -64,7 +64,8 @@ class SourcePlan:
 
     Attributes:
         photos: Photos in order: as given, folders and globs sorted with numbers by value.
-        skipped: Files in folders that are neither photos nor videos by their suffix.
+        skipped: Files in folders that are neither photos nor videos by their suffix, and what is
+            no file: pipes, sockets, devices.
         problems: Sources that cannot be used, one message each.
         videos: Videos in the same order.
     """
@@ -187,16 +188,25 @@ def _find(source: str, recursive: bool, exclude: Path | None, found: _Found) -> 
     if is_folder:
         _find_in_folder(path, recursive, exclude, found)
     elif exists:
-        # A single file of another suffix may be a photo.
-        if not _is_video(path) and path.suffix.lower() not in IMAGE_SUFFIXES:
-            refuse_others(path)
-        (found.videos if _is_video(path) else found.photos).append((path, source, path.name))
+        _take_file(path, source, found)
     elif glob.has_magic(source):
         _find_by_glob(source, exclude, found)
     else:
         raise InputError(
             f"'{source}' does not exist", hint=f"paths start from the current folder, {Path.cwd()}"
         )
+
+
+def _take_file(path: Path, source: str, found: _Found) -> None:
+    """Take a file that was named itself; one of another suffix may be a photo."""
+    if not path.is_file():
+        raise InputError(
+            f"'{source}' is a pipe, socket or device, expected a file",
+            hint="a camera is named camera:0; of standard input, '-' reads paths",
+        )
+    if not _is_video(path) and path.suffix.lower() not in IMAGE_SUFFIXES:
+        refuse_others(path)
+    (found.videos if _is_video(path) else found.photos).append((path, source, path.name))
 
 
 def _find_in_folder(folder: Path, recursive: bool, exclude: Path | None, found: _Found) -> None:
@@ -220,7 +230,10 @@ def _has_folders(folder: Path) -> bool:
 
 def _sort_in(path: Path, name: str, found: _Found) -> None:
     """Put a file where its suffix says it belongs."""
-    if _is_video(path):
+    # To open a pipe would wait for who writes into it. A broken link is told when it is read.
+    if path.exists() and not path.is_file():
+        found.skipped.append(str(path))
+    elif _is_video(path):
         found.videos.append((path, str(path), name))
     elif path.suffix.lower() in IMAGE_SUFFIXES:
         found.photos.append((path, str(path), name))
