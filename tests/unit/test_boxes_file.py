@@ -425,6 +425,36 @@ class TestSelection:
         (boxes,) = load_boxes_file(path, **settings)([make_frame("photo.jpg")])
         assert boxes.scores_N.tolist() == np.array(scores, np.float32).tolist()
 
+    def test_classes_of_a_table_are_its_own_names_or_numbers(self, tmp_path):
+        for head, cells, wanted, counts in (
+            ("class", ("0", "2"), "0", 1),
+            ("class,name", ("0,person", "2,car"), "person", 1),
+            ("class,label", ("0,Person", "2,car"), "person", 1),
+            ("class", ("", "dog"), "person", 1),
+        ):
+            rows = [f"photo.jpg,1,2,21,32,{cell}" for cell in cells]
+            path = write(tmp_path, "\n".join([f"source,x1,y1,x2,y2,{head}", *rows]), "t.csv")
+            (boxes,) = load_boxes_file(path, class_name=wanted)([make_frame("photo.jpg")])
+            assert len(boxes) == counts, head
+
+    @pytest.mark.parametrize(
+        ("cells", "message", "hint"),
+        [
+            (("pedestrian", "dog"), "has no class 'person'; it knows pedestrian, dog", "--class"),
+            (
+                ("0", "2"),
+                "tells classes by number, 0, 2, and no 'person'",
+                "YOLO's person is --class 0",
+            ),
+        ],
+    )
+    def test_a_table_of_other_classes_only_is_refused(self, tmp_path, cells, message, hint):
+        rows = [f"photo.jpg,1,2,21,32,{cell}" for cell in (*cells, cells[0])]
+        path = write(tmp_path, "\n".join(["source,x1,y1,x2,y2,class", *rows]), "t.csv")
+        error = refused(path)
+        assert error.message == f"boxes file '{path}' {message}"
+        assert hint in error.hint
+
     def test_the_class_is_chosen_by_name(self, tmp_path):
         path = write(tmp_path, SAME_BOXES["coco annotations.json"])
         (boxes,) = load_boxes_file(path, class_name="Dog")([make_frame("photo.jpg")])
@@ -442,9 +472,10 @@ class TestSelection:
             ).replace("a, b", '"a, b"'),
             "classes.csv",
         )
-        for wanted, count in (("cat", 1), ("cat,DOG", 2), ("a, b", 1), ("cow", 0)):
+        for wanted, count in (("cat", 1), ("cat,DOG", 2), ("a, b", 1), ("cow,dog", 1)):
             (boxes,) = load_boxes_file(table, class_name=wanted)([make_frame("photo.jpg")])
             assert len(boxes) == count
+        assert "no class 'cow'; it knows Cat, dog" in refused(table, class_name="cow").message
         message = refused(path, class_name="dogs").message
         assert message == f"boxes file '{path}' has no class 'dogs'; it knows dog, person"
 

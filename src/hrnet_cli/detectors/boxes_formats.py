@@ -38,7 +38,8 @@ _EXPECTED = (
 _PHOTO_KEYS = ("source", "file_name", "file", "image", "filename", "path")
 FRAME_KEYS = ("frame", "frame_id", "frame_index", "frame_idx", "frame_number")
 _SCORE_COLUMNS = ("box_score", "score", "confidence")
-_CLASS_COLUMNS = ("class", "class_name", "label")
+# Names before numbers; beside the numbers of YOLOv5's tables stands "name".
+_CLASS_COLUMNS = ("class_name", "label", "class")
 _CORNER_COLUMNS = (("box_x1", "box_y1", "box_x2", "box_y2"), ("x1", "y1", "x2", "y2"))
 _SIZE_COLUMNS = (("x", "y", "w", "h"), ("x", "y", "width", "height"))
 
@@ -291,6 +292,8 @@ def _from_csv(text: str, class_name: str, owner: str) -> list[Listing]:
         raise InputError(
             f"{owner}, line {reader.line_num} is not CSV: {error}", hint=_EXPECTED
         ) from error
+    if not any(row.box_fields for row in rows):
+        _refuse_other_classes([row.other_class for row in rows], class_name, owner)
     pictures: dict[tuple[str, int | None], Rows] = {}
     for row in _first_of_each_person(rows):
         picture = pictures.setdefault((row.photo, row.frame), Rows(row.photo, frame=row.frame))
@@ -311,6 +314,7 @@ class _CsvRow:
     score: str | None
     place: str
     where: str
+    other_class: str = ""  # of a box that is left out for it
 
 
 @dataclass(frozen=True)
@@ -339,15 +343,34 @@ class _CsvTable:
         where = f"{self.owner}, {place}, source '{photo}'"
         frame = _frame_of(row, where)
         fields = [row[column] for column in self.box_columns]
-        if not any(fields) or not self._is_wanted(row):
+        other_class = self._other_class(row) if any(fields) else ""
+        if not any(fields) or other_class:
             fields = []
         score_column = _first_of(_SCORE_COLUMNS, self.header)
         score = row[score_column] or None if score_column else None
-        return _CsvRow(photo, frame, row.get("person", ""), fields, score, place, where)
+        person = row.get("person", "")
+        return _CsvRow(photo, frame, person, fields, score, place, where, other_class)
 
-    def _is_wanted(self, row: Mapping[str, str]) -> bool:
+    def _other_class(self, row: Mapping[str, str]) -> str:
+        """Return the class of a row that is not wanted; empty for one that is, or tells none."""
         column = _first_of(_CLASS_COLUMNS, self.header)
-        return column is None or row[column].casefold() in folded_classes(self.class_name)
+        if column == "class" and "name" in self.header:
+            column = "name"
+        name = row[column] if column else ""
+        return "" if name.casefold() in folded_classes(self.class_name) else name
+
+
+def _refuse_other_classes(found: Sequence[str], class_name: str, owner: str) -> None:
+    """Raise InputError for a table whose boxes are all of other classes, which are named."""
+    names = dict(enumerate(name for name in dict.fromkeys(found) if name))
+    if any(name.replace(".", "").isdecimal() for name in names.values()):
+        raise InputError(
+            f"{owner} tells classes by number, {short(', '.join(names.values()))}, and no"
+            f" '{class_name}'",
+            hint="write names, or choose a number: YOLO's person is --class 0, COCO's --class 1",
+        )
+    if names:
+        class_indices(names, class_name, owner)
 
 
 def _csv_table(first_row: list[str], class_name: str, owner: str) -> _CsvTable:
