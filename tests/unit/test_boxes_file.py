@@ -342,6 +342,14 @@ class TestMatching:
             with pytest.raises(InputError, match="it speaks of clip_000000000000, "):
                 detector.check_speaks_of([], [other])
 
+    def test_a_frame_that_records_do_not_mention_is_an_error_that_says_what_to_write(
+        self, tmp_path
+    ):
+        path = write(tmp_path, record("clip.mp4", [[0, 0, 9, 9]], frame=0))
+        with pytest.raises(InputError, match=r"no boxes for video 'clip.mp4' frame 1;") as e:
+            load_boxes_file(path)([make_frame("clip.mp4", index=1, time_s=0.04)])
+        assert '{"source": "clip.mp4", "frame": 1, "people": []}' in e.value.hint
+
     def test_frames_of_a_video_have_their_own_boxes(self, tmp_path):
         lines = [record("clip.mp4", [[n, 0, n + 1, 1]], frame=n) for n in range(3)]
         detector = load_boxes_file(write(tmp_path, "\n".join(lines)))
