@@ -159,6 +159,15 @@ def test_boxes_without_scores_count_as_sure(tmp_path):
         assert boxes.scores_N.tolist() == [1]
 
 
+def test_scores_are_shares_give_or_take_a_rounding(tmp_path):
+    path = write(
+        tmp_path, '{"source": "photo.jpg", "people": [{"box": [1, 2, 3, 4], "score": 1.01}]}'
+    )
+    assert refused(path).hint == "divide percents by 100"
+    path = write(tmp_path, "source,x1,y1,x2,y2,score\nphoto.jpg,1,2,3,4,1.0000001")
+    assert len(load_boxes_file(path)([make_frame("photo.jpg")])[0]) == 1
+
+
 def test_no_frames_give_no_boxes(tmp_path):
     assert load_boxes_file(write(tmp_path, record("photo.jpg")))([]) == []
 
@@ -529,6 +538,7 @@ IN_LINE_2 = "line 2, source 'photo.jpg'"
         (CSV % "1,2,3,,1", f"{IN_LINE_2}: box 1, 2, 3, , expected numbers"),
         (CSV % "1,2,nan,4,1", f"{IN_LINE_2}: box [1, 2, nan, 4], expected finite"),
         (CSV % "1,2,1,4,1", f"{IN_LINE_2}: box [1, 2, 1, 4] {NO_AREA}"),
+        (PERSON % '[1, 2, 3, 4], "box_score": 90', f"{IN_LINE_1}: score 90, expected 0 to 1"),
         (CSV % "1,2,3,4,sure", f"{IN_LINE_2}: score sure, expected numbers"),
         ("source,x1,y1,x2,y2\n,1,2,3,4", "line 2: the column source is empty"),
         ('source,x1,y1,x2,y2\n"a' + "a" * 140_000 + '",1,2,3,4', "line 2 is not CSV: field larger"),
