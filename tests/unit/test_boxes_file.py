@@ -123,6 +123,11 @@ SAME_BOXES = {
     ),
     "corners.csv": "file,x1,y1,x2,y2,score\nphoto.jpg,1,2,21,32,0.9\n"
     "other.jpg,0,0,5,5,1\nphoto.jpg, 30.5, 5, 60, 47, 0.25\n",
+    "between semicolons.csv": "file;x1;y1;x2;y2;score\nphoto.jpg;1;2;21;32;0.9\n"
+    "photo.jpg;30.5;5;60;47;.25\n",
+    "between tabs, as YOLOv5 names them.csv": "\txmin\tymin\txmax\tymax\tconfidence\tclass\tname"
+    "\timage\n0\t1\t2\t21\t32\t0.9\t0\tperson\tphoto.jpg\n"
+    "1\t30.5\t5\t60\t47\t0.25\t0\tperson\tphoto.jpg\n",
     "sizes, other order, class.csv": "Score,Class,X,Y,W,H,Image\r\n"
     "0.9,person,1,2,20,30,photo.jpg\r\n"
     "0.8,car,1,2,20,30,photo.jpg\r\n.25,Person,30.5,5,29.5,42,photo.jpg\r\n",

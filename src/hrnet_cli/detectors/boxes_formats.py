@@ -40,7 +40,12 @@ FRAME_KEYS = ("frame", "frame_id", "frame_index", "frame_idx", "frame_number")
 _SCORE_COLUMNS = ("box_score", "score", "confidence")
 # Names before numbers; beside the numbers of YOLOv5's tables stands "name".
 _CLASS_COLUMNS = ("class_name", "label", "class")
-_CORNER_COLUMNS = (("box_x1", "box_y1", "box_x2", "box_y2"), ("x1", "y1", "x2", "y2"))
+_CORNER_COLUMNS = (
+    ("box_x1", "box_y1", "box_x2", "box_y2"),
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+)
+_SEPARATORS = ",;\t"
 _SIZE_COLUMNS = (("x", "y", "w", "h"), ("x", "y", "width", "height"))
 
 
@@ -280,7 +285,9 @@ def _add_coco_box(rows: Rows, entry: Mapping[str, Any], place: str, owner: str) 
 
 
 def _from_csv(text: str, class_name: str, owner: str) -> list[Listing]:
-    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    # Spreadsheets write what their language has; the header tells it.
+    separator = max(_SEPARATORS, key=text.lstrip().split("\n", 1)[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     try:
         table = _csv_table(next(reader), class_name, owner)
         rows = [
@@ -381,8 +388,8 @@ def _csv_table(first_row: list[str], class_name: str, owner: str) -> _CsvTable:
     if photo_column is None or columns is None:
         raise InputError(
             f"{owner} has the columns {short(', '.join(header))}",
-            hint="expected a CSV header with source (or file, image) and x1,y1,x2,y2 or x,y,w,h; "
-            "or JSON",
+            hint="expected a CSV header with source (or file, image) and x1,y1,x2,y2 or x,y,w,h, "
+            "such as source,frame,x,y,w,h,score; or JSON",
         )
     to_box = from_corners if corners else from_xywh
     return _CsvTable(header, photo_column, columns, to_box, class_name, owner)
