@@ -413,6 +413,24 @@ def test_append_keeps_earlier_records_and_pictures(hrnet):
     assert {"a-2.jpg", "b.jpg", "openpose/a.jpg_keypoints.json"} < set(after)
 
 
+def test_a_run_never_replaces_a_file_it_reads(hrnet):
+    draw_photo("a.jpg")
+    hrnet("a.jpg")
+    Path("hrnet-out/poses.csv").write_text("a.jpg\n")
+    before = contents("hrnet-out")
+    for words, name in (
+        (["a.jpg", "--boxes", "hrnet-out/poses.jsonl"], "poses.jsonl"),
+        (["@hrnet-out/poses.csv", "--format", "csv"], "poses.csv"),
+    ):
+        result = hrnet(*words, "--overwrite", "--dry-run", code=ExitCode.OUTPUT)
+        told = f"error: 'hrnet-out/{name}' would be replaced, and this run reads it"
+        assert errors_of(result) == [told]
+        assert errors_of(hrnet(*words, "--overwrite", code=ExitCode.OUTPUT)) == [told]
+    assert contents("hrnet-out") == before
+    # What is only added to stays readable.
+    hrnet("a.jpg", "--boxes", "hrnet-out/poses.jsonl", "--append")
+
+
 def test_a_run_within_its_output_folder_never_replaces_a_photo(hrnet):
     photo = draw_photo("a.jpg")
     before = photo.read_bytes()
