@@ -595,3 +595,12 @@ def test_five_thousand_photos_are_matched_fast(tmp_path):
     assert isinstance(detector, BoxesFile)
     found = detector([make_frame(f"{number:012}.jpg") for number in range(5000)])
     assert [len(boxes) for boxes in found] == [1] * 5000
+
+
+def test_a_file_larger_than_the_memory_is_named(tmp_path, monkeypatch):
+    def read_endlessly(*_, **__):
+        raise MemoryError
+
+    path = write(tmp_path, record("photo.jpg"))
+    monkeypatch.setattr(Path, "read_text", read_endlessly)
+    assert refused(path).message == f"boxes file '{path}' needs more memory than is free"

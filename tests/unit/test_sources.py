@@ -237,6 +237,16 @@ def test_a_list_that_cannot_be_read_is_named(content, reason):
     assert error.hint == "expected one photo path a line"
 
 
+def test_a_list_larger_than_the_memory_is_named(monkeypatch):
+    def read_endlessly(*_, **__):
+        raise MemoryError
+
+    touch("list.txt")
+    monkeypatch.setattr(Path, "read_text", read_endlessly)
+    reason = "cannot be read: it needs more memory than is free"
+    assert problem("@list.txt").message == f"list 'list.txt' {reason}"
+
+
 def test_a_dash_stands_for_the_lines_of_standard_input():
     touch("a.jpg", "b.jpg", "c.jpg")
     error = problem("-", stdin=iter(["a.jpg\n", "PK\x03\x04\0\0\n"]))

@@ -71,7 +71,12 @@ def read_listings(
         InputError: The file cannot be read or used.
     """
     owner = f"boxes file '{path}'"
-    listings, can_say_nobody = _read(path, owner, class_name, categories or {})
+    try:
+        listings, can_say_nobody = _read(path, owner, class_name, categories or {})
+    except MemoryError as error:
+        raise InputError(
+            f"{owner} needs more memory than is free", hint="give each part of it its own run"
+        ) from error
     if not any(len(listing.boxes) for listing in listings):
         on_warning(f"{owner} has no box of class '{class_name}': nobody is found with it")
     return listings, can_say_nobody

@@ -161,12 +161,17 @@ def _expand_lists(source: str, stdin: Iterable[str] | None) -> Iterable[str]:
             else path.read_text(encoding="utf-8-sig").splitlines()
         )
         return _lines(text)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    except (OSError, ValueError, MemoryError) as error:
         name = "standard input" if source == "-" else f"list '{path}'"
         raise InputError(
-            f"{name} cannot be read: {reason}", hint="expected one photo path a line"
+            f"{name} cannot be read: {_why_no_list(error)}", hint="expected one photo path a line"
         ) from error
+
+
+def _why_no_list(error: OSError | ValueError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "it needs more memory than is free"
+    return str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
 def _lines(lines: Iterable[str]) -> list[str]:
