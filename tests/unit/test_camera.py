@@ -124,6 +124,21 @@ def test_spans_hold_for_streams(tmp_path, serve):
     source.close()
 
 
+def test_a_recording_of_which_a_part_is_wanted_did_not_end_early(tmp_path, serve):
+    data = clip(tmp_path, frames=75)
+
+    def answer(request, number):
+        head(request, len(data))
+        request.wfile.write(data)
+
+    for span in (Span(max_frames=2), Span(end_s=0.1)):
+        source = open_camera(serve(answer).url, "c", span, patience=QUICK)
+        assert 2 <= len(list(source.frames())) <= 3
+        source.close()
+        source._reader._thread.join(20)
+        assert source.damage.ended_early == ""
+
+
 def test_a_recording_that_breaks_off_goes_on_where_it_was(tmp_path, serve):
     data = clip(tmp_path)
 

@@ -297,8 +297,8 @@ class _Reader:
             self._changed.notify_all()
 
     def _missing(self, session: "_Session") -> str:
-        """Return how much of a recording's announced length did not come."""
-        if session.length_s is None or self._last is None:
+        """Return how much of a recording's announced length did not come, though it was wanted."""
+        if self._closed.is_set() or session.length_s is None or self._last is None:
             return ""
         end_s = float((self._last[0] + self._clock.step) * self._time_base) - session.start_s
         if end_s + _END_SLACK_S >= session.length_s:
