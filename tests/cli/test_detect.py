@@ -298,6 +298,17 @@ def test_a_summary_in_json_is_all_of_stdout(hrnet):
     assert 0 < sum(summary["stages"].values()) <= summary["seconds"] + 0.01
 
 
+def test_a_summary_in_json_is_there_where_no_source_can_be_used(hrnet):
+    Path("notes.txt").write_text("no photo")
+    result = hrnet("a.jpg", "notes.txt", "--json", code=ExitCode.INPUT)
+    summary = json.loads(result.stdout)
+    assert (summary["photos"], summary["videos"], summary["written"]) == (0, [], [])
+    failed = ["'a.jpg' does not exist", "photo 'notes.txt': the file is no picture but text"]
+    assert [problem["error"] for problem in summary["failed"]] == failed
+    plan = json.loads(hrnet("a.jpg", "--json", "--dry-run", code=ExitCode.INPUT).stdout)
+    assert (plan["schema"], plan["read"], plan["write"]) == ("hrnet-plan/1", [], [])
+
+
 def test_stages_are_shown_on_stderr(hrnet):
     draw_photo("photo.jpg")
     result = hrnet("photo.jpg", "--show-stages", "--quiet")

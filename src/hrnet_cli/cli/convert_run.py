@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -95,7 +95,7 @@ def run(options: DetectOptions, media: Path | None) -> None:
     work = _work(options, media, on_problem)
     plan = SourcePlan(tuple(work.photos), videos=tuple(work.videos))
     if not plan.photos and not plan.videos:
-        raise typer.Exit(ExitCode.INPUT)
+        _end_empty(plan, options, report)
     check_kinds(plan, options)
     _refuse_own_records(work, options)
     refuse_existing_outputs(plan, options)
@@ -122,6 +122,13 @@ def run(options: DetectOptions, media: Path | None) -> None:
 
 
 # --- what there is ------------------------------------------------------------------------------
+
+
+def _end_empty(plan: SourcePlan, options: DetectOptions, report: RunReport) -> NoReturn:
+    """End a run none of whose records can be used, as was told."""
+    if options.json:
+        print_json(report, options, plan, None, None, StageClock(), [])
+    raise typer.Exit(ExitCode.INPUT)
 
 
 def _work(options: DetectOptions, media: Path | None, on_problem: _OnProblem) -> _Work:
