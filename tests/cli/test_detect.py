@@ -882,6 +882,14 @@ def test_unknown_suffixes_are_named_and_counted_and_no_error(hrnet):
     )
 
 
+def test_links_to_folders_are_named(hrnet):
+    draw_photo("set/a.jpg")
+    Path("set/up").symlink_to(Path("set").resolve())
+    said = hrnet("set", "--recursive").stderr.splitlines()
+    assert said[0] == "skipped 1 link to folders: set/up"
+    assert "skipped" not in "".join(said[1:])
+
+
 def test_a_name_cannot_move_the_cursor(hrnet):
     Path("set").mkdir()
     draw_photo("set/a.jpg")

@@ -128,7 +128,9 @@ def test_an_output_folder_above_the_photos_hides_none(source):
 def test_a_link_back_up_is_no_endless_loop():
     touch("set/a.jpg")
     Path("set/up").symlink_to(Path("set").resolve())
-    assert names(plan_sources(["set"], recursive=True)) == ["a.jpg"]
+    plan = plan_sources(["set"], recursive=True)
+    assert (names(plan), plan.skipped) == (["a.jpg"], (str(Path("set/up")),))
+    assert plan_sources(["set"]).skipped == ()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

@@ -65,7 +65,7 @@ class SourcePlan:
     Attributes:
         photos: Photos in order: as given, folders and globs sorted with numbers by value.
         skipped: Files in folders that are neither photos nor videos by their suffix, and what is
-            no file: pipes, sockets, devices.
+            no file: pipes, sockets, devices, links to folders.
         problems: Sources that cannot be used, one message each.
         videos: Videos in the same order.
     """
@@ -253,7 +253,10 @@ def _is_video(path: Path) -> bool:
 
 
 def _files(folder: Path, recursive: bool, exclude: Path | None) -> list[Path]:
-    """Return the visible files of a folder, numbers in names sorted by value."""
+    """Return the visible files of a folder, numbers in names sorted by value.
+
+    Searching below it, links to folders are among them: they may lead back up.
+    """
     excluded = exclude.resolve() if exclude is not None else None
     files: list[Path] = []
     try:
@@ -265,8 +268,8 @@ def _files(folder: Path, recursive: bool, exclude: Path | None) -> list[Path]:
             continue
         if not path.is_dir():
             files.append(path)
-        elif recursive and path.resolve() != excluded and not path.is_symlink():
-            files.extend(_files(path, recursive, exclude))
+        elif recursive and path.resolve() != excluded:
+            files.extend([path] if path.is_symlink() else _files(path, recursive, exclude))
     return files
 
 
