@@ -493,6 +493,18 @@ def test_photos_over_the_pixel_limit_are_reported():
     assert "is 6x4, 24 pixels; the limit is 23" in error.message
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".webp"])
+def test_of_several_pictures_in_a_file_the_first_is_taken_and_it_is_said(suffix):
+    first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+    first.save(f"several{suffix}", save_all=True, append_images=[second])
+    first.save(f"one{suffix}")
+    plan = plan_sources([f"several{suffix}", f"one{suffix}"])
+    said: list[str] = []
+    frames = list(read_frames(plan.photos, on_problem=print, on_warning=said.append))
+    assert [frame.image_HW3[4, 4].argmax() for frame in frames] == [0, 0]
+    assert said == [f"photo 'several{suffix}' has several pictures, the first is taken"]
+
+
 def test_raising_at_a_problem_stops_and_leaves_no_threads():
     photos = make_photos(3)
     Path("1.png").unlink()

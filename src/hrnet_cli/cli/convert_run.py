@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from hrnet_cli.cli import console
 from hrnet_cli.cli.detect_options import DetectOptions, check_options
 from hrnet_cli.cli.detect_report import (
     RunReport,
@@ -321,7 +322,12 @@ def _draw_photos(
             sink.write(frame, poses)
         return
     by_source = {frame.source: (frame, poses) for frame, poses in named}
-    for picture in read_frames(work.photos, max_pixels=options.max_pixels, on_problem=on_problem):
+    for picture in read_frames(
+        work.photos,
+        max_pixels=options.max_pixels,
+        on_problem=on_problem,
+        on_warning=console.say_warning,
+    ):
         frame, poses = by_source[picture.source]
         if picture.size_wh != frame.size_wh:
             sizes = [f"{width}x{height}" for width, height in (picture.size_wh, frame.size_wh)]

@@ -265,7 +265,12 @@ def _detect_photos(
     from hrnet_cli.sources.photos import read_frames
 
     clock, photos = estimator.clock, kept.plan.photos
-    frames = read_frames(photos, max_pixels=options.max_pixels, on_problem=on_problem)
+    frames = read_frames(
+        photos,
+        max_pixels=options.max_pixels,
+        on_problem=on_problem,
+        on_warning=console.say_warning,
+    )
     # Every writer is closed, also when the run or another writer fails.
     with ExitStack() as stack, progress(len(photos), options) as advance:
         sinks: list[Sink] = []
