@@ -137,7 +137,7 @@ def load_connections(path: Path, schema: KeypointSchema) -> Connections:
         data: Any = json.loads(text) if is_json else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"connections '{path}' cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
         raise ConfigError(f"connections '{path}' are not readable as {kind}: {error}") from error
     pairs = cast("dict[str, Any]", data).get("skeleton") if isinstance(data, dict) else data

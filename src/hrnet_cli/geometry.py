@@ -83,8 +83,38 @@ def box_nms(
         threshold: Boxes with a higher IoU with a kept one are dropped.
         legacy_pixels: See `box_iou`.
     """
-    iou_NN = box_iou(xyxy_N4, xyxy_N4, legacy_pixels=legacy_pixels)
-    return keep_greedily(iou_NN, np.asarray(scores_N, dtype=np.float64), threshold)
+    order_N = np.argsort(np.asarray(scores_N, dtype=np.float64))[::-1]
+    return keep_apart(xyxy_N4, order_N, threshold, legacy_pixels=legacy_pixels)
+
+
+def keep_apart(
+    xyxy_N4: Numbers,
+    order_N: npt.NDArray[np.int64],
+    threshold: float,
+    *,
+    most: int | None = None,
+    legacy_pixels: bool = False,
+) -> npt.NDArray[np.int64]:
+    """Return the indices of boxes that overlap no kept one before them above the threshold.
+
+    Overlaps are worked out row by row, which takes little memory for thousands of boxes.
+
+    Args:
+        xyxy_N4: Boxes.
+        order_N: Their indices, the one to keep first in front.
+        threshold: Boxes with a higher IoU with a kept one are dropped.
+        most: Most boxes kept; None for all.
+        legacy_pixels: See `box_iou`.
+    """
+    xyxy = np.asarray(xyxy_N4, dtype=np.float64).reshape(-1, 4)
+    rest_N = np.asarray(order_N, dtype=np.int64)
+    kept: list[int] = []
+    while len(rest_N) and (most is None or len(kept) < most):
+        best, rest_N = rest_N[0], rest_N[1:]
+        kept.append(int(best))
+        overlap_N = box_iou(xyxy[best], xyxy[rest_N], legacy_pixels=legacy_pixels)[0]
+        rest_N = rest_N[overlap_N <= threshold]
+    return np.array(kept, dtype=np.int64)
 
 
 def keep_greedily(overlap_NN: Array, scores_N: Array, threshold: float) -> npt.NDArray[np.int64]:

@@ -258,6 +258,8 @@ def _write_hint(error: OSError) -> str:
         return "make room, or write to another disk"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "name a folder you may write to"
+    if error.errno == errno.ENAMETOOLONG:
+        return "give the photo or video a shorter name: outputs are called like it, and longer"
     return "name another place"
 
 

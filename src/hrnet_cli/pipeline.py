@@ -28,6 +28,10 @@ def detect_poses(
 ) -> Iterator[tuple[Frame, Poses]]:
     """Yield every frame with its poses, in order; nobody in it means zero people.
 
+    Frames are taken `CHUNK_FRAMES` at a time, fewer if they are large, before the first result of
+    them comes. Pictures that must not wait for each other, such as a camera's, go one by one:
+    ``estimator(image_HW3, boxes)`` with the boxes of ``detector([frame])[0]``.
+
     Args:
         frames: Pictures, read as they are needed.
         detector: Finds the person boxes.

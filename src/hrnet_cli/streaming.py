@@ -267,8 +267,27 @@ def _find_all(frames: Iterable[Frame], finders: Finders, chunk: int) -> _Found:
 def _box(frames: Iterable[Frame], finders: Finders, chunk: int) -> Iterator[_Boxed]:
     for some in _chunks(frames, chunk):
         with finders.estimator.clock.stage("detect"):
-            boxes = finders.detector(some)
-        yield some, boxes
+            boxes, error = _boxes_up_to_error(some, finders.detector)
+        if boxes:
+            yield some[: len(boxes)], boxes
+        if error is not None:
+            raise error
+
+
+def _boxes_up_to_error(
+    frames: list[Frame], detector: Detector
+) -> tuple[list[Boxes], InputError | None]:
+    """Return the boxes of the frames before the first whose boxes cannot be used, and why."""
+    try:
+        return detector(frames), None
+    except InputError:
+        boxes: list[Boxes] = []
+        for frame in frames:
+            try:
+                boxes += detector([frame])
+            except InputError as error:
+                return boxes, error
+        return boxes, None
 
 
 def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

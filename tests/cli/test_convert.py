@@ -185,6 +185,8 @@ def test_records_that_cannot_be_used_are_told_and_the_others_converted(found, tm
     ):
         assert expected in said
     assert tree(tmp_path / "csv") == {Path("clip.csv")}
+    none = hrnet("convert", tmp_path / "empty.jsonl", "--json", *words, code=3).stdout
+    assert "empty.jsonl' is empty" in json.loads(none)["failed"][0]["error"]
 
 
 @pytest.mark.parametrize(

@@ -298,6 +298,17 @@ def test_a_summary_in_json_is_all_of_stdout(hrnet):
     assert 0 < sum(summary["stages"].values()) <= summary["seconds"] + 0.01
 
 
+def test_a_summary_in_json_is_there_where_no_source_can_be_used(hrnet):
+    Path("notes.txt").write_text("no photo")
+    result = hrnet("a.jpg", "notes.txt", "--json", code=ExitCode.INPUT)
+    summary = json.loads(result.stdout)
+    assert (summary["photos"], summary["videos"], summary["written"]) == (0, [], [])
+    failed = ["'a.jpg' does not exist", "photo 'notes.txt': the file is no picture but text"]
+    assert [problem["error"] for problem in summary["failed"]] == failed
+    plan = json.loads(hrnet("a.jpg", "--json", "--dry-run", code=ExitCode.INPUT).stdout)
+    assert (plan["schema"], plan["read"], plan["write"]) == ("hrnet-plan/1", [], [])
+
+
 def test_stages_are_shown_on_stderr(hrnet):
     draw_photo("photo.jpg")
     result = hrnet("photo.jpg", "--show-stages", "--quiet")
@@ -411,6 +422,24 @@ def test_append_keeps_earlier_records_and_pictures(hrnet):
     assert after["poses.jsonl"].startswith(before["poses.jsonl"])
     assert after["poses.csv"].startswith(before["poses.csv"])
     assert {"a-2.jpg", "b.jpg", "openpose/a.jpg_keypoints.json"} < set(after)
+
+
+def test_a_run_never_replaces_a_file_it_reads(hrnet):
+    draw_photo("a.jpg")
+    hrnet("a.jpg")
+    Path("hrnet-out/poses.csv").write_text("a.jpg\n")
+    before = contents("hrnet-out")
+    for words, name in (
+        (["a.jpg", "--boxes", "hrnet-out/poses.jsonl"], "poses.jsonl"),
+        (["@hrnet-out/poses.csv", "--format", "csv"], "poses.csv"),
+    ):
+        result = hrnet(*words, "--overwrite", "--dry-run", code=ExitCode.OUTPUT)
+        told = f"error: 'hrnet-out/{name}' would be replaced, and this run reads it"
+        assert errors_of(result) == [told]
+        assert errors_of(hrnet(*words, "--overwrite", code=ExitCode.OUTPUT)) == [told]
+    assert contents("hrnet-out") == before
+    # What is only added to stays readable.
+    hrnet("a.jpg", "--boxes", "hrnet-out/poses.jsonl", "--append")
 
 
 def test_a_run_within_its_output_folder_never_replaces_a_photo(hrnet):
@@ -851,6 +880,14 @@ def test_unknown_suffixes_are_named_and_counted_and_no_error(hrnet):
         "skipped 7 files, no photos or videos:"
         " set/0.txt, set/1.txt, set/2.txt, set/3.txt, set/4.txt and 2 more"
     )
+
+
+def test_links_to_folders_are_named(hrnet):
+    draw_photo("set/a.jpg")
+    Path("set/up").symlink_to(Path("set").resolve())
+    said = hrnet("set", "--recursive").stderr.splitlines()
+    assert said[0] == "skipped 1 link to folders: set/up"
+    assert "skipped" not in "".join(said[1:])
 
 
 def test_a_name_cannot_move_the_cursor(hrnet):

@@ -16,7 +16,6 @@ from hrnet_cli.detectors.yolo_exported import (
     open_exported_yolo,
     read_output,
     snug_size,
-    suppress,
     to_canvas,
 )
 from hrnet_cli.errors import ExitCode, InputError, WeightsError
@@ -154,15 +153,6 @@ class TestParts:
             assert boxes.tolist() == [[1, 2, 3, 4], [1, 1, 2, 2]]
             assert scores.tolist() == [0.9, 0.7]
         assert len(read_output(output, 80, (0, 2), more)[0]) == 3
-
-    def test_of_boxes_that_overlap_the_surest_stays(self):
-        boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10], [0, 0, 10, 5]], float)
-        scores = np.array([0.8, 0.9, 0.1, 0.7])
-        # IoU with the surest: 0.9 and 5/9.
-        assert suppress(boxes, scores, 0.7, 300).tolist() == [1, 3, 2]
-        assert suppress(boxes, scores, 0.5, 300).tolist() == [1, 2]
-        assert suppress(boxes, scores, 0.7, 1).tolist() == [1]
-        assert suppress(boxes[:0], scores[:0], 0.7, 300).tolist() == []
 
 
 class TestUnusableFiles:

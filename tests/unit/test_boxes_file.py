@@ -123,6 +123,11 @@ SAME_BOXES = {
     ),
     "corners.csv": "file,x1,y1,x2,y2,score\nphoto.jpg,1,2,21,32,0.9\n"
     "other.jpg,0,0,5,5,1\nphoto.jpg, 30.5, 5, 60, 47, 0.25\n",
+    "between semicolons.csv": "file;x1;y1;x2;y2;score\nphoto.jpg;1;2;21;32;0.9\n"
+    "photo.jpg;30.5;5;60;47;.25\n",
+    "between tabs, as YOLOv5 names them.csv": "\txmin\tymin\txmax\tymax\tconfidence\tclass\tname"
+    "\timage\n0\t1\t2\t21\t32\t0.9\t0\tperson\tphoto.jpg\n"
+    "1\t30.5\t5\t60\t47\t0.25\t0\tperson\tphoto.jpg\n",
     "sizes, other order, class.csv": "Score,Class,X,Y,W,H,Image\r\n"
     "0.9,person,1,2,20,30,photo.jpg\r\n"
     "0.8,car,1,2,20,30,photo.jpg\r\n.25,Person,30.5,5,29.5,42,photo.jpg\r\n",
@@ -157,6 +162,15 @@ def test_boxes_without_scores_count_as_sure(tmp_path):
         (boxes,) = load_boxes_file(write(tmp_path, content))([make_frame("photo.jpg")])
         assert boxes.xyxy_N4.tolist() == [[1, 2, 3, 4]]
         assert boxes.scores_N.tolist() == [1]
+
+
+def test_scores_are_shares_give_or_take_a_rounding(tmp_path):
+    path = write(
+        tmp_path, '{"source": "photo.jpg", "people": [{"box": [1, 2, 3, 4], "score": 1.01}]}'
+    )
+    assert refused(path).hint == "divide percents by 100"
+    path = write(tmp_path, "source,x1,y1,x2,y2,score\nphoto.jpg,1,2,3,4,1.0000001")
+    assert len(load_boxes_file(path)([make_frame("photo.jpg")])[0]) == 1
 
 
 def test_no_frames_give_no_boxes(tmp_path):
@@ -342,6 +356,14 @@ class TestMatching:
             with pytest.raises(InputError, match="it speaks of clip_000000000000, "):
                 detector.check_speaks_of([], [other])
 
+    def test_a_frame_that_records_do_not_mention_is_an_error_that_says_what_to_write(
+        self, tmp_path
+    ):
+        path = write(tmp_path, record("clip.mp4", [[0, 0, 9, 9]], frame=0))
+        with pytest.raises(InputError, match=r"no boxes for video 'clip.mp4' frame 1;") as e:
+            load_boxes_file(path)([make_frame("clip.mp4", index=1, time_s=0.04)])
+        assert '{"source": "clip.mp4", "frame": 1, "people": []}' in e.value.hint
+
     def test_frames_of_a_video_have_their_own_boxes(self, tmp_path):
         lines = [record("clip.mp4", [[n, 0, n + 1, 1]], frame=n) for n in range(3)]
         detector = load_boxes_file(write(tmp_path, "\n".join(lines)))
@@ -425,6 +447,36 @@ class TestSelection:
         (boxes,) = load_boxes_file(path, **settings)([make_frame("photo.jpg")])
         assert boxes.scores_N.tolist() == np.array(scores, np.float32).tolist()
 
+    def test_classes_of_a_table_are_its_own_names_or_numbers(self, tmp_path):
+        for head, cells, wanted, counts in (
+            ("class", ("0", "2"), "0", 1),
+            ("class,name", ("0,person", "2,car"), "person", 1),
+            ("class,label", ("0,Person", "2,car"), "person", 1),
+            ("class", ("", "dog"), "person", 1),
+        ):
+            rows = [f"photo.jpg,1,2,21,32,{cell}" for cell in cells]
+            path = write(tmp_path, "\n".join([f"source,x1,y1,x2,y2,{head}", *rows]), "t.csv")
+            (boxes,) = load_boxes_file(path, class_name=wanted)([make_frame("photo.jpg")])
+            assert len(boxes) == counts, head
+
+    @pytest.mark.parametrize(
+        ("cells", "message", "hint"),
+        [
+            (("pedestrian", "dog"), "has no class 'person'; it knows pedestrian, dog", "--class"),
+            (
+                ("0", "2"),
+                "tells classes by number, 0, 2, and no 'person'",
+                "YOLO's person is --class 0",
+            ),
+        ],
+    )
+    def test_a_table_of_other_classes_only_is_refused(self, tmp_path, cells, message, hint):
+        rows = [f"photo.jpg,1,2,21,32,{cell}" for cell in (*cells, cells[0])]
+        path = write(tmp_path, "\n".join(["source,x1,y1,x2,y2,class", *rows]), "t.csv")
+        error = refused(path)
+        assert error.message == f"boxes file '{path}' {message}"
+        assert hint in error.hint
+
     def test_the_class_is_chosen_by_name(self, tmp_path):
         path = write(tmp_path, SAME_BOXES["coco annotations.json"])
         (boxes,) = load_boxes_file(path, class_name="Dog")([make_frame("photo.jpg")])
@@ -442,9 +494,10 @@ class TestSelection:
             ).replace("a, b", '"a, b"'),
             "classes.csv",
         )
-        for wanted, count in (("cat", 1), ("cat,DOG", 2), ("a, b", 1), ("cow", 0)):
+        for wanted, count in (("cat", 1), ("cat,DOG", 2), ("a, b", 1), ("cow,dog", 1)):
             (boxes,) = load_boxes_file(table, class_name=wanted)([make_frame("photo.jpg")])
             assert len(boxes) == count
+        assert "no class 'cow'; it knows Cat, dog" in refused(table, class_name="cow").message
         message = refused(path, class_name="dogs").message
         assert message == f"boxes file '{path}' has no class 'dogs'; it knows dog, person"
 
@@ -490,6 +543,7 @@ IN_LINE_2 = "line 2, source 'photo.jpg'"
         (CSV % "1,2,3,,1", f"{IN_LINE_2}: box 1, 2, 3, , expected numbers"),
         (CSV % "1,2,nan,4,1", f"{IN_LINE_2}: box [1, 2, nan, 4], expected finite"),
         (CSV % "1,2,1,4,1", f"{IN_LINE_2}: box [1, 2, 1, 4] {NO_AREA}"),
+        (PERSON % '[1, 2, 3, 4], "box_score": 90', f"{IN_LINE_1}: score 90, expected 0 to 1"),
         (CSV % "1,2,3,4,sure", f"{IN_LINE_2}: score sure, expected numbers"),
         ("source,x1,y1,x2,y2\n,1,2,3,4", "line 2: the column source is empty"),
         ('source,x1,y1,x2,y2\n"a' + "a" * 140_000 + '",1,2,3,4', "line 2 is not CSV: field larger"),
@@ -541,3 +595,12 @@ def test_five_thousand_photos_are_matched_fast(tmp_path):
     assert isinstance(detector, BoxesFile)
     found = detector([make_frame(f"{number:012}.jpg") for number in range(5000)])
     assert [len(boxes) for boxes in found] == [1] * 5000
+
+
+def test_a_file_larger_than_the_memory_is_named(tmp_path, monkeypatch):
+    def read_endlessly(*_, **__):
+        raise MemoryError
+
+    path = write(tmp_path, record("photo.jpg"))
+    monkeypatch.setattr(Path, "read_text", read_endlessly)
+    assert refused(path).message == f"boxes file '{path}' needs more memory than is free"

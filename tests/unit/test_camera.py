@@ -1,5 +1,6 @@
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from hrnet_cli.errors import InputError
+from hrnet_cli.images import encode_image
 from hrnet_cli.sources import Span
 from hrnet_cli.sources import camera as camera_module
 from hrnet_cli.sources.camera import Patience, open_camera
@@ -122,6 +124,21 @@ def test_spans_hold_for_streams(tmp_path, serve):
     source.close()
 
 
+def test_a_recording_of_which_a_part_is_wanted_did_not_end_early(tmp_path, serve):
+    data = clip(tmp_path, frames=75)
+
+    def answer(request, number):
+        head(request, len(data))
+        request.wfile.write(data)
+
+    for span in (Span(max_frames=2), Span(end_s=0.1)):
+        source = open_camera(serve(answer).url, "c", span, patience=QUICK)
+        assert 2 <= len(list(source.frames())) <= 3
+        source.close()
+        source._reader._thread.join(20)
+        assert source.damage.ended_early == ""
+
+
 def test_a_recording_that_breaks_off_goes_on_where_it_was(tmp_path, serve):
     data = clip(tmp_path)
 
@@ -197,6 +214,34 @@ def test_a_live_stream_that_comes_back_without_pictures_is_tried_again_and_given
     assert numbers(source) == list(range(10))
     assert source.damage.reconnects == QUICK.attempts
     assert "has no moving pictures that can be decoded" in source.damage.ended_early
+
+
+def test_live_frames_that_bear_no_times_have_those_they_come_at(serve, monkeypatch):
+    monkeypatch.setattr(camera_module, "_KEPT", 1000)
+    picture = encode_image(numbered_picture(5), ".jpg")
+
+    def answer(request, number):
+        if number:
+            head(request, 0, 404)
+            return
+        request.send_response(200)
+        request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=f")
+        request.end_headers()
+        for _ in range(6):
+            length = f"Content-Length: {len(picture)}"
+            request.wfile.write(f"--f\r\nContent-Type: image/jpeg\r\n{length}\r\n\r\n".encode())
+            request.wfile.write(picture + b"\r\n")
+            time.sleep(0.1)
+
+    source = open_camera(serve(answer).url, "c", Span(), patience=Patience(20, 0, 0.01))
+    frames = list(source.frames())
+    times = [frame.time_s for frame in frames]
+    assert len(times) >= 5
+    assert times[0] == 0
+    # By FFmpeg's 25 a second it would be 0.04 each; FFmpeg looks at the first two before the rest.
+    assert times[-1] - times[1] > 0.06 * (len(times) - 2)
+    assert source.info.rate is None
+    assert source.damage.guessed_times == 0
 
 
 def test_of_a_live_stream_the_newest_frames_count(tmp_path, serve):

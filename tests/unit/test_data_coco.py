@@ -651,6 +651,7 @@ class TestDatasetFile:
             (TRAIN + "schema = 5", "schema is 5, expected a name, a file or a table", ""),
             ('schema = "coco71"\n' + TRAIN, "'coco71' is not known", "coco17"),
             ("[", "not readable as TOML", ""),
+            ("a = " + "[" * 9999, "not readable as TOML", ""),
         ],
     )
     def test_what_cannot_be(self, tmp_path, text, message, hint):

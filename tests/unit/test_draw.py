@@ -534,10 +534,11 @@ def test_connections_that_cannot_be_read(tmp_path, name, kind):
     assert failure(load_connections, path, BODY)[0] == (
         f"connections '{path}' cannot be read: No such file or directory"
     )
-    path.write_text("{[", encoding="utf-8")
-    assert failure(load_connections, path, BODY)[0].startswith(
-        f"connections '{path}' are not readable as {kind}: "
-    )
+    for content in ("{[", ("a = " if kind == "TOML" else "") + "[" * 100_000):
+        path.write_text(content, encoding="utf-8")
+        assert failure(load_connections, path, BODY)[0].startswith(
+            f"connections '{path}' are not readable as {kind}: "
+        )
 
 
 def test_connections_of_a_schema_file_are_its_limbs(tmp_path):

@@ -1,5 +1,7 @@
 """Properties of the pixel conventions: crops, affine maps, boxes."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -307,6 +309,29 @@ def test_nms_drops_above_the_threshold_only_and_of_equal_scores_keeps_the_later(
     np.testing.assert_array_equal(geometry.box_nms(stack, [0.5, 0.8], 0.9), [1, 0])
     np.testing.assert_array_equal(geometry.box_nms(stack, [0.5, 0.8], 0.89), [1])
     np.testing.assert_array_equal(geometry.box_nms(stack, [0.5, 0.5], 0.89), [1])
+
+
+def test_of_boxes_that_overlap_the_first_stays():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10], [0, 0, 10, 5]])
+    order = np.array([1, 0, 3, 2])
+    # IoU with the first of the order: 0.9 and 5/9.
+    assert geometry.keep_apart(boxes, order, 0.7).tolist() == [1, 3, 2]
+    assert geometry.keep_apart(boxes, order, 0.5).tolist() == [1, 2]
+    assert geometry.keep_apart(boxes, order, 0.7, most=1).tolist() == [1]
+    assert geometry.keep_apart(boxes[:0], order[:0], 0.7).tolist() == []
+
+
+def test_nms_of_many_boxes_takes_little_memory():
+    # All pairs of 6,000 boxes would be 288 MB for each number of a pair.
+    random = np.random.default_rng(0)
+    near = random.uniform(0, 100, (6000, 2))
+    xyxy = np.concatenate([near, near + random.uniform(50, 80, (6000, 2))], axis=1)
+    tracemalloc.start()
+    kept = geometry.box_nms(xyxy, random.uniform(size=6000), 0.3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 1 < len(kept) < 100
+    assert peak < 20e6
 
 
 def test_widths_and_heights_become_corners():

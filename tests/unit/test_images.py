@@ -562,6 +562,10 @@ def test_names_as_long_as_the_file_system_allows(tmp_path):
     [
         (errno.ENOSPC, "make room, or write to another disk"),
         (errno.EACCES, "name a folder you may write to"),
+        (
+            errno.ENAMETOOLONG,
+            "give the photo or video a shorter name: outputs are called like it, and longer",
+        ),
         (errno.EIO, "name another place"),
     ],
 )

@@ -174,7 +174,9 @@ def test_a_file_that_is_not_there(tmp_path):
     assert failure(str(path))[0] == f"{path}: cannot be read: No such file or directory"
 
 
-@pytest.mark.parametrize("content", [b"[model\n", b"a = \xff\n", b"[model]\nwidth = 1\nwidth = 2"])
+@pytest.mark.parametrize(
+    "content", [b"[model\n", b"a = \xff\n", b"[model]\nwidth = 1\nwidth = 2", b"a = " + b"[" * 9999]
+)
 def test_a_file_that_is_not_toml(content, tmp_path):
     path = tmp_path / "my.toml"
     path.write_bytes(content)

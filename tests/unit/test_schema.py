@@ -118,6 +118,8 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(tomllib.TOMLDecodeError) as reason:
         tomllib.loads("keypoints = [")
     assert failure(load_schema, str(path))[0] == f"{path}: not readable as TOML: {reason.value}"
+    path.write_text("keypoints = " + "[" * 9999, encoding="utf-8")
+    assert failure(load_schema, str(path))[0].startswith(f"{path}: not readable as TOML: maximum")
     path.write_bytes(b'name = "\xff"')
     assert failure(load_schema, str(path))[0].startswith(f"{path}: not readable as TOML: 'utf-8'")
 

@@ -203,6 +203,13 @@ def disk_full_after(monkeypatch, allowed_bytes):
     monkeypatch.setattr(Path, "replace", replace)
 
 
+def test_a_name_too_long_for_its_output_is_told_with_what_to_do(tmp_path):
+    sink = open_sink("openpose", tmp_path, INFO)
+    with pytest.raises(OutputError, match="File name too long") as raised:
+        sink.write(make_frame("x" * 250 + ".jpg"), make_poses(1))
+    assert raised.value.hint.startswith("give the photo or video a shorter name")
+
+
 @pytest.mark.parametrize("name", DIRECT_FORMATS)
 def test_a_full_disk_is_named_and_takes_nothing_back(name, tmp_path, monkeypatch):
     sink = open_sink(name, tmp_path, INFO)

@@ -128,7 +128,26 @@ def test_an_output_folder_above_the_photos_hides_none(source):
 def test_a_link_back_up_is_no_endless_loop():
     touch("set/a.jpg")
     Path("set/up").symlink_to(Path("set").resolve())
-    assert names(plan_sources(["set"], recursive=True)) == ["a.jpg"]
+    plan = plan_sources(["set"], recursive=True)
+    assert (names(plan), plan.skipped) == (["a.jpg"], (str(Path("set/up")),))
+    assert plan_sources(["set"]).skipped == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_are_never_opened():
+    touch("in/a.jpg")
+    for name in ("in/b.jpg", "in/c.gif", "in/d.mp4", "alone"):
+        os.mkfifo(name)
+    for source in ("in", "in/*.jpg"):
+        assert paths(plan_sources([source])) == [str(Path("in/a.jpg"))]
+        assert plan_sources([source]).videos == ()
+    assert plan_sources(["in"]).skipped == tuple(
+        str(Path("in", name)) for name in ("b.jpg", "c.gif", "d.mp4")
+    )
+    for source in ("alone", "in/b.jpg", "in/d.mp4"):
+        error = problem(source)
+        assert error.message == f"'{source}' is a pipe, socket or device, expected a file"
+        assert "camera:0" in error.hint
 
 
 def test_unknown_suffixes_in_a_folder_are_named():
@@ -218,6 +237,16 @@ def test_a_list_that_cannot_be_read_is_named(content, reason):
     error = problem("@list.txt")
     assert error.message == f"list 'list.txt' cannot be read: {reason}"
     assert error.hint == "expected one photo path a line"
+
+
+def test_a_list_larger_than_the_memory_is_named(monkeypatch):
+    def read_endlessly(*_, **__):
+        raise MemoryError
+
+    touch("list.txt")
+    monkeypatch.setattr(Path, "read_text", read_endlessly)
+    reason = "cannot be read: it needs more memory than is free"
+    assert problem("@list.txt").message == f"list 'list.txt' {reason}"
 
 
 def test_a_dash_stands_for_the_lines_of_standard_input():
@@ -462,6 +491,18 @@ def test_photos_over_the_pixel_limit_are_reported():
     assert frames == []
     assert source == "given/0.png"
     assert "is 6x4, 24 pixels; the limit is 23" in error.message
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".webp"])
+def test_of_several_pictures_in_a_file_the_first_is_taken_and_it_is_said(suffix):
+    first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+    first.save(f"several{suffix}", save_all=True, append_images=[second])
+    first.save(f"one{suffix}")
+    plan = plan_sources([f"several{suffix}", f"one{suffix}"])
+    said: list[str] = []
+    frames = list(read_frames(plan.photos, on_problem=print, on_warning=said.append))
+    assert [frame.image_HW3[4, 4].argmax() for frame in frames] == [0, 0]
+    assert said == [f"photo 'several{suffix}' has several pictures, the first is taken"]
 
 
 def test_raising_at_a_problem_stops_and_leaves_no_threads():

@@ -16,7 +16,7 @@ from hrnet_cli.resuming import resume_folder
 from hrnet_cli.sinks import RunInfo
 from hrnet_cli.sources import Damage, VideoInfo
 from hrnet_cli.streaming import Finders, Following, Memory, chunk_frames, find_poses
-from hrnet_cli.structures import Frame
+from hrnet_cli.structures import Boxes, Frame
 from hrnet_cli.tracking import TrackerSettings
 from hrnet_cli.video_job import process_video
 from hrnet_cli.video_task import Drawing, VideoResult, VideoTask, Watch
@@ -94,6 +94,24 @@ def test_frames_before_a_broken_one_come_first():
     numbers = [next(found).number for _ in range(7)]
     assert numbers == [1, 2, 3, 4, 5, 6, 7]
     with pytest.raises(InputError, match="broken"):
+        next(found)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_frames_before_one_without_usable_boxes_come_first(apart):
+    class Boxed:
+        name = "boxed"
+
+        def __call__(self, frames):
+            if any(frame.index == 7 for frame in frames):
+                raise InputError("no boxes for frame 7")
+            return [Boxes.empty() for _ in frames]
+
+    spec = make_spec(input_hw=(32, 32))
+    finders = Finders(Boxed(), PoseEstimator(SpotNetwork(spec), spec), apart)
+    found = find_poses(map(frame_at, range(10)), finders, Memory(Following()), chunk=5)
+    assert [next(found).frame.index for _ in range(7)] == list(range(7))
+    with pytest.raises(InputError, match="no boxes for frame 7"):
         next(found)
 
 

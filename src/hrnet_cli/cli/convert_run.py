@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from hrnet_cli.cli import console
 from hrnet_cli.cli.detect_options import DetectOptions, check_options
 from hrnet_cli.cli.detect_report import (
     RunReport,
@@ -95,7 +96,7 @@ def run(options: DetectOptions, media: Path | None) -> None:
     work = _work(options, media, on_problem)
     plan = SourcePlan(tuple(work.photos), videos=tuple(work.videos))
     if not plan.photos and not plan.videos:
-        raise typer.Exit(ExitCode.INPUT)
+        _end_empty(plan, options, report)
     check_kinds(plan, options)
     _refuse_own_records(work, options)
     refuse_existing_outputs(plan, options)
@@ -122,6 +123,13 @@ def run(options: DetectOptions, media: Path | None) -> None:
 
 
 # --- what there is ------------------------------------------------------------------------------
+
+
+def _end_empty(plan: SourcePlan, options: DetectOptions, report: RunReport) -> NoReturn:
+    """End a run none of whose records can be used, as was told."""
+    if options.json:
+        print_json(report, options, plan, None, None, StageClock(), [])
+    raise typer.Exit(ExitCode.INPUT)
 
 
 def _work(options: DetectOptions, media: Path | None, on_problem: _OnProblem) -> _Work:
@@ -314,7 +322,12 @@ def _draw_photos(
             sink.write(frame, poses)
         return
     by_source = {frame.source: (frame, poses) for frame, poses in named}
-    for picture in read_frames(work.photos, max_pixels=options.max_pixels, on_problem=on_problem):
+    for picture in read_frames(
+        work.photos,
+        max_pixels=options.max_pixels,
+        on_problem=on_problem,
+        on_warning=console.say_warning,
+    ):
         frame, poses = by_source[picture.source]
         if picture.size_wh != frame.size_wh:
             sizes = [f"{width}x{height}" for width, height in (picture.size_wh, frame.size_wh)]

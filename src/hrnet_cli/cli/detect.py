@@ -74,8 +74,8 @@ def detect(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Photos, videos, folders, quoted globs, @list.txt, - for paths on standard input,"
-            " camera:0, or the address of a stream.",
+            help="Photos, videos, folders, quoted globs, @list.txt, - for paths on standard input"
+            " (all are read before the first is looked at), camera:0, or the address of a stream.",
             metavar="SOURCES",
         ),
     ],

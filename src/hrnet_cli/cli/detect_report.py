@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -85,14 +86,21 @@ def problem_reporter(report: RunReport, strict: bool) -> Callable[[str, HrnetErr
 
 
 def say_skipped(plan: "SourcePlan", options: DetectOptions) -> None:
-    """Name the files of folders that are neither photos nor videos."""
-    if plan.skipped and not options.quiet:
-        shown = ", ".join(plan.skipped[:NAMES_SHOWN])
-        more = len(plan.skipped) - NAMES_SHOWN
-        rest = f" and {more} more" if more > 0 else ""
-        console.say(
-            f"skipped {_count(len(plan.skipped), 'file')}, no photos or videos: {shown}{rest}"
-        )
+    """Name the files of folders that are neither photos nor videos, and links to folders."""
+    if options.quiet:
+        return
+    links = [name for name in plan.skipped if Path(name).is_dir()]
+    others = [name for name in plan.skipped if not Path(name).is_dir()]
+    if others:
+        console.say(f"skipped {_count(len(others), 'file')}, no photos or videos: {_shown(others)}")
+    if links:
+        console.say(f"skipped {_count(len(links), 'link')} to folders: {_shown(links)}")
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 @contextmanager

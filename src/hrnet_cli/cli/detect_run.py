@@ -60,7 +60,7 @@ def run(options: DetectOptions) -> None:
         on_problem("", problem)
     say_skipped(plan, options)
     if not plan.photos and not plan.videos:
-        _end_empty(plan, options)
+        _end_empty(plan, options, report)
         return
     check_kinds(plan, options)
     if options.dry_run:
@@ -81,7 +81,7 @@ def run(options: DetectOptions) -> None:
         raise typer.Exit(ExitCode.INPUT)
 
 
-def _end_empty(plan: "SourcePlan", options: DetectOptions) -> None:
+def _end_empty(plan: "SourcePlan", options: DetectOptions, report: RunReport) -> None:
     """End a run without sources: of a part that is no mistake.
 
     Raises:
@@ -97,6 +97,10 @@ def _end_empty(plan: "SourcePlan", options: DetectOptions) -> None:
         raise InputError(
             "no photos or videos were named", hint="give photos, videos, folders or a list"
         )
+    if options.json and options.dry_run:
+        say_plan(plan, options)
+    elif options.json:
+        print_json(report, options, plan, None, None, StageClock(), [])
     if plan.problems:
         raise typer.Exit(ExitCode.INPUT)
 
@@ -261,7 +265,12 @@ def _detect_photos(
     from hrnet_cli.sources.photos import read_frames
 
     clock, photos = estimator.clock, kept.plan.photos
-    frames = read_frames(photos, max_pixels=options.max_pixels, on_problem=on_problem)
+    frames = read_frames(
+        photos,
+        max_pixels=options.max_pixels,
+        on_problem=on_problem,
+        on_warning=console.say_warning,
+    )
     # Every writer is closed, also when the run or another writer fails.
     with ExitStack() as stack, progress(len(photos), options) as advance:
         sinks: list[Sink] = []

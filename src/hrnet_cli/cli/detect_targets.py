@@ -42,6 +42,7 @@ def _all_targets(plan: "SourcePlan", options: DetectOptions) -> list[Path]:
 
 def refuse_existing_outputs(plan: "SourcePlan", options: DetectOptions) -> None:
     """Raise OutputError before anything is replaced that nobody said may be."""
+    _refuse_own_inputs(plan, options)
     if plan.videos:
         from hrnet_cli.cli.detect_videos import refuse_existing
 
@@ -97,6 +98,22 @@ def refuse_other_records(options: DetectOptions, model: str, detector: str) -> N
                 f"'{records}' was made by model {made_by[0]} and detector {made_by[1]}, this run"
                 f" has {model} and {detector}",
                 hint="--overwrite replaces it; or name another folder with --out",
+            )
+
+
+def _refuse_own_inputs(plan: "SourcePlan", options: DetectOptions) -> None:
+    """Raise OutputError where the run would replace a file that it reads besides pictures."""
+    lists = [Path(source[1:]) for source in options.sources if source.startswith("@")]
+    read = [path for path in (options.boxes, options.connections, *lists) if path is not None]
+    read = [path for path in read if path.exists()]
+    if not read or options.append:
+        return
+    for target in _all_targets(plan, options):
+        replaced = [path for path in read if target.exists() and target.samefile(path)]
+        if replaced:
+            raise OutputError(
+                f"'{target}' would be replaced, and this run reads it",
+                hint="name another folder with --out",
             )
 
 

@@ -1,5 +1,6 @@
 """Person boxes from a file instead of a detector: any other program's, or a person's."""
 
+import json
 import logging
 import os
 import re
@@ -129,7 +130,7 @@ class BoxesFile:
         if index is None:
             if self.unlisted_is_nobody:
                 return Boxes.empty()
-            raise self._not_mentioned(_called(frame))
+            raise self._not_mentioned(_called(frame), _nobody_in(frame))
         self._claim(index, frame)
         listing = self.listings[index]
         self._check_picture(listing, frame)
@@ -225,13 +226,14 @@ class BoxesFile:
             kept = kept[surest[: self.max_people]]
         return boxes[np.sort(kept)]
 
-    def _not_mentioned(self, called: str) -> InputError:
+    def _not_mentioned(self, called: str, hint: str = "") -> InputError:
         shown = ", ".join(str(listing) for listing in self.listings[:_NAMES_SHOWN]) or "nothing"
         more = len(self.listings) - _NAMES_SHOWN
         return InputError(
             f"boxes file '{self.path}' has no boxes for {called}; it speaks of {shown}"
             + (f" and {more} more" if more > 0 else ""),
-            hint="they are told by path or file name, COCO results also by the number in it",
+            hint=hint
+            or "they are told by path or file name, COCO results also by the number in it",
         )
 
 
@@ -277,6 +279,14 @@ def _called(frame: Frame) -> str:
     if frame.time_s is None:
         return f"photo '{frame.source}'"
     return f"video '{frame.source}' frame {frame.index}"
+
+
+def _nobody_in(frame: Frame) -> str:
+    """Return the hint for a frame of a video that is not listed; for a photo there is none."""
+    if frame.time_s is None:
+        return ""
+    line = json.dumps({"source": frame.source, "frame": frame.index, "people": []})
+    return f"a frame with nobody in it is {line}; frames count from 0"
 
 
 def _are_shares(xyxy_N4: np.ndarray) -> bool:

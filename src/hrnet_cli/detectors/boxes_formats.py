@@ -38,8 +38,14 @@ _EXPECTED = (
 _PHOTO_KEYS = ("source", "file_name", "file", "image", "filename", "path")
 FRAME_KEYS = ("frame", "frame_id", "frame_index", "frame_idx", "frame_number")
 _SCORE_COLUMNS = ("box_score", "score", "confidence")
-_CLASS_COLUMNS = ("class", "class_name", "label")
-_CORNER_COLUMNS = (("box_x1", "box_y1", "box_x2", "box_y2"), ("x1", "y1", "x2", "y2"))
+# Names before numbers; beside the numbers of YOLOv5's tables stands "name".
+_CLASS_COLUMNS = ("class_name", "label", "class")
+_CORNER_COLUMNS = (
+    ("box_x1", "box_y1", "box_x2", "box_y2"),
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+)
+_SEPARATORS = ",;\t"
 _SIZE_COLUMNS = (("x", "y", "w", "h"), ("x", "y", "width", "height"))
 
 
@@ -65,7 +71,12 @@ def read_listings(
         InputError: The file cannot be read or used.
     """
     owner = f"boxes file '{path}'"
-    listings, can_say_nobody = _read(path, owner, class_name, categories or {})
+    try:
+        listings, can_say_nobody = _read(path, owner, class_name, categories or {})
+    except MemoryError as error:
+        raise InputError(
+            f"{owner} needs more memory than is free", hint="give each part of it its own run"
+        ) from error
     if not any(len(listing.boxes) for listing in listings):
         on_warning(f"{owner} has no box of class '{class_name}': nobody is found with it")
     return listings, can_say_nobody
@@ -279,7 +290,9 @@ def _add_coco_box(rows: Rows, entry: Mapping[str, Any], place: str, owner: str) 
 
 
 def _from_csv(text: str, class_name: str, owner: str) -> list[Listing]:
-    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    # Spreadsheets write what their language has; the header tells it.
+    separator = max(_SEPARATORS, key=text.lstrip().split("\n", 1)[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     try:
         table = _csv_table(next(reader), class_name, owner)
         rows = [
@@ -291,6 +304,8 @@ def _from_csv(text: str, class_name: str, owner: str) -> list[Listing]:
         raise InputError(
             f"{owner}, line {reader.line_num} is not CSV: {error}", hint=_EXPECTED
         ) from error
+    if not any(row.box_fields for row in rows):
+        _refuse_other_classes([row.other_class for row in rows], class_name, owner)
     pictures: dict[tuple[str, int | None], Rows] = {}
     for row in _first_of_each_person(rows):
         picture = pictures.setdefault((row.photo, row.frame), Rows(row.photo, frame=row.frame))
@@ -311,6 +326,7 @@ class _CsvRow:
     score: str | None
     place: str
     where: str
+    other_class: str = ""  # of a box that is left out for it
 
 
 @dataclass(frozen=True)
@@ -339,15 +355,34 @@ class _CsvTable:
         where = f"{self.owner}, {place}, source '{photo}'"
         frame = _frame_of(row, where)
         fields = [row[column] for column in self.box_columns]
-        if not any(fields) or not self._is_wanted(row):
+        other_class = self._other_class(row) if any(fields) else ""
+        if not any(fields) or other_class:
             fields = []
         score_column = _first_of(_SCORE_COLUMNS, self.header)
         score = row[score_column] or None if score_column else None
-        return _CsvRow(photo, frame, row.get("person", ""), fields, score, place, where)
+        person = row.get("person", "")
+        return _CsvRow(photo, frame, person, fields, score, place, where, other_class)
 
-    def _is_wanted(self, row: Mapping[str, str]) -> bool:
+    def _other_class(self, row: Mapping[str, str]) -> str:
+        """Return the class of a row that is not wanted; empty for one that is, or tells none."""
         column = _first_of(_CLASS_COLUMNS, self.header)
-        return column is None or row[column].casefold() in folded_classes(self.class_name)
+        if column == "class" and "name" in self.header:
+            column = "name"
+        name = row[column] if column else ""
+        return "" if name.casefold() in folded_classes(self.class_name) else name
+
+
+def _refuse_other_classes(found: Sequence[str], class_name: str, owner: str) -> None:
+    """Raise InputError for a table whose boxes are all of other classes, which are named."""
+    names = dict(enumerate(name for name in dict.fromkeys(found) if name))
+    if any(name.replace(".", "").isdecimal() for name in names.values()):
+        raise InputError(
+            f"{owner} tells classes by number, {short(', '.join(names.values()))}, and no"
+            f" '{class_name}'",
+            hint="write names, or choose a number: YOLO's person is --class 0, COCO's --class 1",
+        )
+    if names:
+        class_indices(names, class_name, owner)
 
 
 def _csv_table(first_row: list[str], class_name: str, owner: str) -> _CsvTable:
@@ -358,8 +393,8 @@ def _csv_table(first_row: list[str], class_name: str, owner: str) -> _CsvTable:
     if photo_column is None or columns is None:
         raise InputError(
             f"{owner} has the columns {short(', '.join(header))}",
-            hint="expected a CSV header with source (or file, image) and x1,y1,x2,y2 or x,y,w,h; "
-            "or JSON",
+            hint="expected a CSV header with source (or file, image) and x1,y1,x2,y2 or x,y,w,h, "
+            "such as source,frame,x,y,w,h,score; or JSON",
         )
     to_box = from_corners if corners else from_xywh
     return _CsvTable(header, photo_column, columns, to_box, class_name, owner)

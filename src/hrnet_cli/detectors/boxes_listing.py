@@ -15,6 +15,8 @@ from hrnet_cli.structures import Boxes
 BoxCorners = tuple[float, float, float, float]
 # No picture is so large; float32 still tells neighbouring pixels apart there.
 _FARTHEST_PX = 1e6
+# A detector's 1 may be a little more in float32.
+_HIGHEST_SCORE = 1 + 1e-5
 _NOT_A_NUMBER = (TypeError, ValueError, OverflowError)
 
 
@@ -90,8 +92,11 @@ def to_score(value: Any, where: str) -> float:  # noqa: ANN401 - any JSON
     if value is None:
         return 1.0
     (score,) = _numbers([value], where, "score")
-    if not (math.isfinite(score) and score >= 0):
-        raise InputError(f"{where}: score {score:g}, expected 0 to 1")
+    if not 0 <= score <= _HIGHEST_SCORE:
+        raise InputError(
+            f"{where}: score {score:g}, expected 0 to 1",
+            hint="divide percents by 100" if 1 < score <= 100 else "",
+        )
     return score
 
 

@@ -22,7 +22,7 @@ from hrnet_cli.detectors import DetectorSettings
 from hrnet_cli.detectors.classes import class_indices
 from hrnet_cli.engines import GraphError, open_onnx, open_openvino
 from hrnet_cli.errors import UsageError, WeightsError
-from hrnet_cli.geometry import box_iou
+from hrnet_cli.geometry import keep_apart
 from hrnet_cli.seals import check_seal
 from hrnet_cli.structures import Boxes, Frame
 
@@ -97,11 +97,11 @@ class ExportedYolo:
         asked = self._settings.iou_threshold
         done = asked is None and is_suppressed(output, facts.more)
         sure_A = scores_A > self._settings.person_threshold
-        kept_N = suppress(
+        kept_N = keep_apart(
             xyxy_A4[sure_A],
-            scores_A[sure_A],
+            np.argsort(-scores_A[sure_A], kind="stable"),
             1.0 if done else self._settings.overlap,
-            self._settings.max_people,
+            most=self._settings.max_people,
         )
         height, width = image_HW3.shape[:2]
         boxes_N4 = (xyxy_A4[sure_A][kept_N] - np.tile(offset_xy, 2)) / np.tile(scale_xy, 2)
@@ -199,22 +199,6 @@ def is_suppressed(output: np.ndarray, more: int = 0) -> bool:
     No network has so few places that they would be taken for the columns of rows.
     """
     return output.shape[1] == _ROW + more
-
-
-def suppress(xyxy_N4: np.ndarray, scores_N: np.ndarray, threshold: float, most: int) -> np.ndarray:
-    """Return the indices of boxes that stay, surest first, at most so many.
-
-    Like `geometry.box_nms`, for thousands of boxes: overlaps are worked out row by row, and of
-    equally sure boxes the earlier goes first.
-    """
-    rest = np.argsort(-scores_N, kind="stable")
-    kept: list[int] = []
-    while len(rest) and len(kept) < most:
-        best, rest = rest[0], rest[1:]
-        kept.append(int(best))
-        overlap_N = box_iou(xyxy_N4[best], xyxy_N4[rest])[0]
-        rest = rest[overlap_N <= threshold]
-    return np.array(kept, np.int64)
 
 
 @dataclass(frozen=True)

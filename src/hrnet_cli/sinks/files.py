@@ -20,6 +20,8 @@ _HINTS = {
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
     errno.EFBIG: _NO_ROOM,
+    errno.ENAMETOOLONG: "give the photo or video a shorter name: outputs are called like it, and"
+    " longer",
     errno.ENOENT: "the output folder must stay in place while hrnet runs",
 }
 

@@ -19,6 +19,7 @@ import av
 import av.error
 from av.container import InputContainer
 from av.device import enumerate_input_devices
+from av.format import Flags
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -43,6 +44,8 @@ _LONGEST_PAUSE_S = 16.0
 # A recording may end this much before the length it announces: sound, and rounding.
 _END_SLACK_S = 1.0
 _USUAL_TIME_BASE = Fraction(1, 1000)
+# Frames that bear no times, such as those of MJPEG cameras over HTTP, have those they come at.
+_ARRIVAL_TIME_BASE = Fraction(1, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -272,12 +275,15 @@ class _Reader:
     def _pts_of(self, frame: VideoFrame, session: "_Session", now: float) -> int | None:
         """Return the time of a frame in steps of the first connection's time base.
 
-        Frames of a live source that have none are as late as they come.
+        Frames of a live source that have none are as late as they come; what FFmpeg makes up for
+        them counts 25 a second, whatever the camera does.
         """
-        if frame.pts is not None:
+        if session.timed and frame.pts is not None:
             return round(frame.pts * (session.time_base / self._time_base))
-        if self._recording or self._last is None:
+        if self._recording:
             return None
+        if self._last is None:
+            return 0
         return self._last[0] + max(1, round((now - self._last[1]) / self._time_base))
 
     def _put(self, arrival: _Arrival) -> None:
@@ -291,8 +297,8 @@ class _Reader:
             self._changed.notify_all()
 
     def _missing(self, session: "_Session") -> str:
-        """Return how much of a recording's announced length did not come."""
-        if session.length_s is None or self._last is None:
+        """Return how much of a recording's announced length did not come, though it was wanted."""
+        if self._closed.is_set() or session.length_s is None or self._last is None:
             return ""
         end_s = float((self._last[0] + self._clock.step) * self._time_base) - session.start_s
         if end_s + _END_SLACK_S >= session.length_s:
@@ -324,14 +330,20 @@ class _Session:
                 hint="expected a stream with a video",
             )
         self.stream = stream
-        self.time_base = Fraction(stream.time_base or _USUAL_TIME_BASE)
-        self.rate = frame_rate(stream)
         length = self._container.duration
         self.length_s = length / av.time_base if length and length > 0 else None
-        self.start_s = float((stream.start_time or 0) * self.time_base)
         # The size of an HLS stream is that of its play list.
         sized = self._container.format.name != "hls" and self._container.size > 0
         self.is_recording = self.length_s is not None or sized
+        # A recording without times has at least its rate.
+        self.timed = self.is_recording or not (
+            self._container.format.flags & Flags.no_timestamps.value
+        )
+        self.time_base = Fraction(stream.time_base or _USUAL_TIME_BASE)
+        self.rate = frame_rate(stream)
+        if not self.timed:
+            self.time_base, self.rate = _ARRIVAL_TIME_BASE, None
+        self.start_s = float((stream.start_time or 0) * self.time_base)
         # Threads over frames would show a live picture late.
         stream.codec_context.thread_type = "AUTO" if self.is_recording else "SLICE"
         self.has_audio = bool(self._container.streams.audio)

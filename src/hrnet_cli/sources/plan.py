@@ -64,7 +64,8 @@ class SourcePlan:
 
     Attributes:
         photos: Photos in order: as given, folders and globs sorted with numbers by value.
-        skipped: Files in folders that are neither photos nor videos by their suffix.
+        skipped: Files in folders that are neither photos nor videos by their suffix, and what is
+            no file: pipes, sockets, devices, links to folders.
         problems: Sources that cannot be used, one message each.
         videos: Videos in the same order.
     """
@@ -160,12 +161,17 @@ def _expand_lists(source: str, stdin: Iterable[str] | None) -> Iterable[str]:
             else path.read_text(encoding="utf-8-sig").splitlines()
         )
         return _lines(text)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    except (OSError, ValueError, MemoryError) as error:
         name = "standard input" if source == "-" else f"list '{path}'"
         raise InputError(
-            f"{name} cannot be read: {reason}", hint="expected one photo path a line"
+            f"{name} cannot be read: {_why_no_list(error)}", hint="expected one photo path a line"
         ) from error
+
+
+def _why_no_list(error: OSError | ValueError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "it needs more memory than is free"
+    return str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
 def _lines(lines: Iterable[str]) -> list[str]:
@@ -187,16 +193,25 @@ def _find(source: str, recursive: bool, exclude: Path | None, found: _Found) -> 
     if is_folder:
         _find_in_folder(path, recursive, exclude, found)
     elif exists:
-        # A single file of another suffix may be a photo.
-        if not _is_video(path) and path.suffix.lower() not in IMAGE_SUFFIXES:
-            refuse_others(path)
-        (found.videos if _is_video(path) else found.photos).append((path, source, path.name))
+        _take_file(path, source, found)
     elif glob.has_magic(source):
         _find_by_glob(source, exclude, found)
     else:
         raise InputError(
             f"'{source}' does not exist", hint=f"paths start from the current folder, {Path.cwd()}"
         )
+
+
+def _take_file(path: Path, source: str, found: _Found) -> None:
+    """Take a file that was named itself; one of another suffix may be a photo."""
+    if not path.is_file():
+        raise InputError(
+            f"'{source}' is a pipe, socket or device, expected a file",
+            hint="a camera is named camera:0; of standard input, '-' reads paths",
+        )
+    if not _is_video(path) and path.suffix.lower() not in IMAGE_SUFFIXES:
+        refuse_others(path)
+    (found.videos if _is_video(path) else found.photos).append((path, source, path.name))
 
 
 def _find_in_folder(folder: Path, recursive: bool, exclude: Path | None, found: _Found) -> None:
@@ -220,7 +235,10 @@ def _has_folders(folder: Path) -> bool:
 
 def _sort_in(path: Path, name: str, found: _Found) -> None:
     """Put a file where its suffix says it belongs."""
-    if _is_video(path):
+    # To open a pipe would wait for who writes into it. A broken link is told when it is read.
+    if path.exists() and not path.is_file():
+        found.skipped.append(str(path))
+    elif _is_video(path):
         found.videos.append((path, str(path), name))
     elif path.suffix.lower() in IMAGE_SUFFIXES:
         found.photos.append((path, str(path), name))
@@ -235,7 +253,10 @@ def _is_video(path: Path) -> bool:
 
 
 def _files(folder: Path, recursive: bool, exclude: Path | None) -> list[Path]:
-    """Return the visible files of a folder, numbers in names sorted by value."""
+    """Return the visible files of a folder, numbers in names sorted by value.
+
+    Searching below it, links to folders are among them: they may lead back up.
+    """
     excluded = exclude.resolve() if exclude is not None else None
     files: list[Path] = []
     try:
@@ -247,8 +268,8 @@ def _files(folder: Path, recursive: bool, exclude: Path | None) -> list[Path]:
             continue
         if not path.is_dir():
             files.append(path)
-        elif recursive and path.resolve() != excluded and not path.is_symlink():
-            files.extend(_files(path, recursive, exclude))
+        elif recursive and path.resolve() != excluded:
+            files.extend([path] if path.is_symlink() else _files(path, recursive, exclude))
     return files
 
 
