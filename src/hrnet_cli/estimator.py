@@ -188,6 +188,8 @@ def _spec_of_file(path: Path, hints: ModelHints | None) -> ModelSpec | None:
 class PoseEstimator:
     """Estimates the keypoints of people whose boxes are known.
 
+    Several threads may use one: their networks take turns, cropping and decoding do not.
+
     Args:
         runtime: Turns uint8 crops into heatmaps.
         spec: What the network expects and means; crop geometry, flip merge and decoding follow

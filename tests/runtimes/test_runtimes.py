@@ -3,6 +3,7 @@
 import shutil
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,19 @@ def test_answers_stay_what_they_were(runtime, expected):
     first = runtime(random_crops(3))
     runtime(random_crops(3, seed=9))
     assert worst(first, expected[:3]) < runtime.tolerance
+
+
+def test_threads_get_the_heatmaps_of_their_own_crops(runtime, expected):
+    # Of 1 to 3 crops: both ways of OpenVINO, and sessions that are prepared again.
+    parts = [slice(0, 1), slice(1, 3), slice(3, 6), slice(6, 7)]
+
+    def work(part):
+        crops = random_crops(7)[part]
+        return [worst(runtime(crops), expected[part]) for _ in range(10)]
+
+    with ThreadPoolExecutor(len(parts)) as threads:
+        differences = list(threads.map(work, parts))
+    assert np.max(differences) < runtime.tolerance
 
 
 def test_any_memory_layout_is_taken_and_left_alone(runtime, expected):

@@ -28,6 +28,8 @@ WINOGRAD_TOLERANCE = 1e-3
 class Runtime(Protocol):
     """Computes heatmaps, and nothing else; mean and standard deviation are applied inside.
 
+    Several threads may call one: those that share memory between calls take turns, with a lock.
+
     Attributes:
         name: Name in `RUNTIMES`, written into reports.
         tolerance: Largest difference of its heatmaps from the reference it was verified to, as a
