@@ -24,6 +24,7 @@ from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import ExitCode
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.models.hrnet import HRNet
+from hrnet_cli.resuming import ResumeFolder
 from hrnet_cli.schema import load_schema
 
 RUNNER = CliRunner()
@@ -396,6 +397,26 @@ def test_overwrite_replaces(hrnet):
     hrnet("b.jpg", "--format", FORMATS, "--overwrite")
     assert [record["source"] for record in records()] == ["b.jpg"]
     assert len(json.loads(Path("hrnet-out/poses.coco.json").read_text())) == 1
+
+
+def test_append_leaves_records_alone_that_another_run_writes(hrnet):
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        draw_photo(name)
+    hrnet("a.jpg")
+    before = Path("hrnet-out/poses.jsonl").read_bytes()
+    other = ResumeFolder(Path("hrnet-out/poses"))
+    result = hrnet("b.jpg", "--append", code=ExitCode.OUTPUT)
+    assert "'hrnet-out/poses' is being written by another run of hrnet" in result.stderr
+    assert Path("hrnet-out/poses.jsonl").read_bytes() == before
+    other.save({}, {})
+    other.release()
+    # What a broken run needs to go on stays where it is.
+    hrnet("b.jpg", "--append")
+    assert Path("hrnet-out/poses.resume/state.json").is_file()
+    ResumeFolder(Path("hrnet-out/poses")).remove()
+    hrnet("c.jpg", "--append")
+    assert not Path("hrnet-out/poses.resume").exists()
+    assert [record["source"] for record in records()] == ["a.jpg", "b.jpg", "c.jpg"]
 
 
 def test_append_keeps_earlier_records_and_pictures(hrnet):
