@@ -236,30 +236,44 @@ class PoseEstimator:
                 (x1, y1, x2, y2) in picture pixels; N may be 0.
 
         Raises:
-            ValueError: The picture has another shape or type, or a box has no area.
+            ValueError: The picture has another shape or type or no pixel, or a box has no area.
         """
-        if not isinstance(boxes, Boxes):
-            xyxy = np.asarray(boxes, dtype=np.float32)
-            boxes = Boxes(xyxy if xyxy.size else xyxy.reshape(0, 4), np.ones(len(xyxy)))
-        sizes_N2 = boxes.xyxy_N4[:, 2:] - boxes.xyxy_N4[:, :2]
-        with_area_N = np.all((sizes_N2 > 0) & np.isfinite(sizes_N2), axis=1)
-        if not with_area_N.all():
-            box = boxes.xyxy_N4[np.flatnonzero(~with_area_N)[0]].tolist()
-            raise ValueError(f"boxes: expected x1, y1, x2, y2 with x1 < x2 and y1 < y2, got {box}")
-        frame = Frame(image_HW3, source="")
-        return self.estimate([frame.image_HW3], [boxes])[0]
+        return self.estimate([image_HW3], [boxes])[0]
 
-    def estimate(self, images: Sequence[np.ndarray], boxes: Sequence[Boxes]) -> list[Poses]:
+    def estimate(
+        self, images: Sequence[np.ndarray], boxes: Sequence[Boxes | npt.ArrayLike]
+    ) -> list[Poses]:
         """Return the poses of several pictures, whose crops share batches.
 
         Args:
             images: uint8 RGB pictures (H, W, 3), sizes may differ.
-            boxes: Person boxes of each picture, in its pixels.
+            boxes: Person boxes of each picture, in its pixels, as for one picture.
 
         Returns:
             One `Poses` for each picture, in order; a picture with nobody in it has zero people.
             People stand in the order of their boxes; see `pose_nms`.
+
+        Raises:
+            ValueError: There are more boxes or fewer than pictures, a picture has another shape or
+                type or no pixel, or a box has no area.
         """
+        if len(images) != len(boxes):
+            raise ValueError(
+                f"expected boxes for each of {len(images)} pictures, got them for {len(boxes)}"
+            )
+        return self.estimate_frames(
+            [_checked_frame(image_HW3) for image_HW3 in images],
+            [_checked_boxes(picture_boxes) for picture_boxes in boxes],
+        )
+
+    def estimate_frames(self, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> list[Poses]:
+        """Return the poses of several frames; as `estimate`, of what sources and detectors give.
+
+        Args:
+            frames: Pictures.
+            boxes: Person boxes of each frame; those without an area are taken as they come.
+        """
+        images = [frame.image_HW3 for frame in frames]
         people = [len(picture_boxes) for picture_boxes in boxes]
         centers, sizes = geometry.crop_boxes(
             np.concatenate([b.xyxy_N4 for b in boxes]) if boxes else np.zeros((0, 4)),
@@ -380,6 +394,25 @@ class PoseEstimator:
             if heatmaps is None
             else PersonHeatmaps(heatmaps.heatmaps_NKHW[own], heatmaps.heatmap_to_image_N23[own]),
         )
+
+
+def _checked_frame(image_HW3: np.ndarray) -> Frame:
+    frame = Frame(np.asarray(image_HW3), source="")
+    if not frame.image_HW3.size:
+        raise ValueError(f"image_HW3: expected one pixel at least, got {frame.image_HW3.shape}")
+    return frame
+
+
+def _checked_boxes(boxes: Boxes | npt.ArrayLike) -> Boxes:
+    if not isinstance(boxes, Boxes):
+        xyxy = np.asarray(boxes, dtype=np.float32)
+        boxes = Boxes(xyxy if xyxy.size else xyxy.reshape(0, 4), np.ones(len(xyxy)))
+    sizes_N2 = boxes.xyxy_N4[:, 2:] - boxes.xyxy_N4[:, :2]
+    with_area_N = np.all((sizes_N2 > 0) & np.isfinite(sizes_N2), axis=1)
+    if not with_area_N.all():
+        box = boxes.xyxy_N4[np.flatnonzero(~with_area_N)[0]].tolist()
+        raise ValueError(f"boxes: expected x1, y1, x2, y2 with x1 < x2 and y1 < y2, got {box}")
+    return boxes
 
 
 def without_doubles(poses: Poses, areas_N: np.ndarray, threshold: float) -> Poses:

@@ -43,8 +43,8 @@ def detect_poses(
     boxed = _boxed(frames, detector, on_problem, clock)
     with Ahead(boxed, CHUNKS_AHEAD, "detect") if apart else nullcontext(boxed) as chunks:
         for found in chunks:
-            poses_of_chunk = estimator.estimate(
-                [frame.image_HW3 for frame, _ in found], [boxes for _, boxes in found]
+            poses_of_chunk = estimator.estimate_frames(
+                [frame for frame, _ in found], [boxes for _, boxes in found]
             )
             for (frame, _), poses in zip(found, poses_of_chunk, strict=True):
                 yield frame, poses

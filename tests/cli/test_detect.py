@@ -950,16 +950,16 @@ def test_records_of_an_earlier_run_serve_as_boxes(hrnet):
 
 def interrupt_after(photos: int, monkeypatch) -> None:
     """Press Ctrl-C when so many photos are estimated."""
-    real, calls = PoseEstimator.estimate, [0]
+    real, calls = PoseEstimator.estimate_frames, [0]
 
-    def estimate(self, images, boxes):
+    def estimate(self, frames, boxes):
         calls[0] += 1
         if calls[0] > photos:
             raise KeyboardInterrupt
-        return real(self, images, boxes)
+        return real(self, frames, boxes)
 
     monkeypatch.setattr(pipeline, "CHUNK_FRAMES", 1)
-    monkeypatch.setattr(PoseEstimator, "estimate", estimate)
+    monkeypatch.setattr(PoseEstimator, "estimate_frames", estimate)
 
 
 def test_ctrl_c_leaves_complete_records(hrnet, monkeypatch):
@@ -1067,7 +1067,7 @@ def test_a_bug_is_not_dressed_up_as_a_users_mistake(hrnet, monkeypatch, model):
     def fail(*_args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(PoseEstimator, "estimate", fail)
+    monkeypatch.setattr(PoseEstimator, "estimate_frames", fail)
     words = ["detect", "a.jpg", "--model", str(model), "--detector", "whole-image"]
     result = RUNNER.invoke(app, words)
     assert isinstance(result.exception, ZeroDivisionError)
