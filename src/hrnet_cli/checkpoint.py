@@ -297,7 +297,8 @@ def _read_pickle(path: Path) -> object:
         except pickle.UnpicklingError:
             # Some object in it is not plain data: read around it.
             return tensor_pickle.load(path)
-    except (*DAMAGE, OSError) as error:
+    # torch goes by the suffix: one named .safetensors is read as that, and is none.
+    except (*DAMAGE, SafetensorError, OSError) as error:
         raise _damaged(path, "a PyTorch checkpoint") from error
 
 

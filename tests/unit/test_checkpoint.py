@@ -661,6 +661,12 @@ def test_flipped_bytes_never_end_in_another_error(form, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*TorchScript archive:UserWarning")
+def test_a_checkpoint_named_safetensors_is_one_line(tmp_path):
+    path = save_torch(tmp_path / "renamed.safetensors", {"a": torch.zeros(1)})
+    with pytest.raises(WeightsError, match="starts like a PyTorch checkpoint but cannot be read"):
+        read_tensors(path)
+
+
 def test_archives_of_something_else(tmp_path):
     photos, script = tmp_path / "photos.pth", tmp_path / "script.pt"
     with zipfile.ZipFile(photos, "w") as archive:
