@@ -643,7 +643,8 @@ def test_contradictions_and_misspellings_end_before_anything_loads(
     "words",
     ["--batch-size 0", "--max-people 0", "--person-threshold 2", "--iou -1", "--max-megapixels 0",
      "--keypoint-threshold 1.5", "--iou nan", "--point-size 0", "--line-width nan", "--no-such",
-     "--track-gap -1", "--track-gap nan", "--track-gap 3601"],
+     "--track-gap -1", "--track-gap nan", "--track-gap 3601",
+     "--point-size inf", "--line-width inf", "--line-width 1e300", "--fill-gaps inf"],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(hrnet, words):
     result = hrnet("gone.jpg", *words.split(), code=ExitCode.USAGE, defaults=False)
