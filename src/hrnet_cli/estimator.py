@@ -128,10 +128,11 @@ def load_model(  # noqa: PLR0913 - what the commands offer, by the same names
     Raises:
         WeightsError: The weights cannot be had or do not fit.
         DeviceError: There is no such device.
-        UsageError: The runtime is not installed, or does not compute so.
+        UsageError: The runtime is not known or installed, or does not compute so, or a number is
+            out of range.
     """
-    path, spec = find_model(name, offline=offline, hints=hints)
     computing = Computing(device, runtime, precision, threads)
+    path, spec = find_model(name, offline=offline, hints=hints)
     return build_estimator(path, spec, computing, batch_size=batch_size, flip_test=flip_test)
 
 
@@ -199,6 +200,9 @@ class PoseEstimator:
         keep_heatmaps: Leave the merged heatmaps in `Poses.heatmaps`, for drawing.
         load_summary: Runtime, precision and what was loaded from the weights file, in words.
 
+    Raises:
+        UsageError: The batch size is below 1.
+
     Attributes:
         precision: Of the runtime's arithmetic, for reports.
         pose_nms: OKS above which of two people of a picture only the one with the higher person
@@ -216,6 +220,8 @@ class PoseEstimator:
         keep_heatmaps: bool = False,
         load_summary: str = "",
     ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch_size is {batch_size}, expected at least 1")
         self.runtime = runtime
         self._find_people: FindPeople | None = getattr(runtime, "find_people", None)
         self.spec = spec

@@ -21,6 +21,7 @@ from hrnet_cli.runtimes import (
     RUNTIMES,
     TOLERANCES,
     WINOGRAD_TOLERANCE,
+    Computing,
     RuntimeSettings,
     openvino,
     pick_runtime,
@@ -282,6 +283,21 @@ class TestFolding:
 
         with pytest.raises(ValueError, match="call_module 'layer' is no layer of a folded HRNet"):
             trace(Odd(), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"runtime": "tensorrt"}, "runtime is 'tensorrt', expected one of auto, torch, compiled,"),
+        ({"precision": "fp8"}, "precision is 'fp8', expected one of fp32, fp16, bf16, int8"),
+        ({"threads": 0}, "threads is 0, expected 1 to 1024"),
+        ({"threads": -1}, "threads is -1, expected 1 to 1024"),
+        ({"threads": 1025}, "threads is 1025, expected 1 to 1024"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_opened(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        Computing(**wrong)
 
 
 class TestPicking:

@@ -245,6 +245,12 @@ def test_several_pictures_take_arrays_of_boxes_one_for_each():
         make_estimator().estimate([image, image], [[box]])
 
 
+@pytest.mark.parametrize("size", [0, -4])
+def test_batches_of_nobody_are_refused(size):
+    with pytest.raises(UsageError, match=f"batch_size is {size}, expected at least 1"):
+        make_estimator(batch_size=size)
+
+
 # From a name to a model ---------------------------------------------------------------------------
 
 
