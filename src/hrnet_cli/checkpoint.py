@@ -5,6 +5,7 @@ MMPose 0.x and 1.x, and of ImageNet classification networks (official and timm).
 safetensors whose metadata describe the network (`spec_from_metadata`). No code in a file is run.
 """
 
+import math
 import pickle
 import struct
 import zipfile
@@ -160,7 +161,7 @@ def load_model(
 
     Raises:
         WeightsError: The file cannot be read, is no HRNet, contradicts the description, has none,
-            or lacks parameters.
+            lacks parameters, or has some that are not finite.
     """
     tensors, metadata = read_tensors(path)
     official, _ = official_names(tensors)
@@ -184,6 +185,7 @@ def load_model(
             f"{path}: does not hold a whole pose network: {report.describe()}",
             hint="a backbone or other partial file can only start a training",
         )
+    _check_finite(network, report, path)
     return network.eval(), replace(spec, width=width), report
 
 
@@ -295,7 +297,8 @@ def _read_pickle(path: Path) -> object:
         except pickle.UnpicklingError:
             # Some object in it is not plain data: read around it.
             return tensor_pickle.load(path)
-    except (*DAMAGE, OSError) as error:
+    # torch goes by the suffix: one named .safetensors is read as that, and is none.
+    except (*DAMAGE, SafetensorError, OSError) as error:
         raise _damaged(path, "a PyTorch checkpoint") from error
 
 
@@ -378,6 +381,21 @@ def _check_width(spec: ModelSpec, width: int, path: Path) -> None:
             f"{path}: holds a network of width {width}, expected {spec.width} for '{spec.name}'",
             hint=f"choose a model of width {width}",
         )
+
+
+def _check_finite(network: nn.Module, report: LoadReport, path: Path) -> None:
+    state = network.state_dict()
+    for name in report.loaded:
+        # What is not finite makes the sum so, which takes a tenth of the time.
+        if math.isfinite(state[name].sum()):
+            continue
+        wrong = int((~torch.isfinite(state[name])).sum())
+        if wrong:
+            raise WeightsError(
+                f"{path}: {wrong} of the {state[name].numel()} numbers in '{name}' are infinite or"
+                " not a number",
+                hint="take an earlier file of that training, or fetch this one again",
+            )
 
 
 def _check_keypoints(schema: KeypointSchema, keypoints: int | None, path: Path) -> None:

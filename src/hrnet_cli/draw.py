@@ -25,6 +25,8 @@ from hrnet_cli.structures import PersonHeatmaps, Poses
 # Sizes as parts of the longer side of the person's box, and their least values in pixels.
 LINE_PART, LEAST_LINE_PX = 0.015, 1.6
 POINT_PART, LEAST_POINT_PX = 0.016, 1.9
+# Drawn wider than pictures are.
+MOST_PX = 10_000
 # The frame of a box is a hair line beside the limbs.
 BOX_PART = 0.004
 # Schemas with more keypoints have faces and fingers.
@@ -59,7 +61,7 @@ class DrawStyle:
             and dashed.
 
     Raises:
-        ConfigError: A name is not known or a size is not above 0.
+        ConfigError: A name is not known or a size is not above 0 and at most `MOST_PX`.
     """
 
     palette: str = "sides"
@@ -77,8 +79,10 @@ class DrawStyle:
                 raise ConfigError(f"{key} is '{value}', expected one of {', '.join(allowed)}")
         for key in ("point_size", "line_width"):
             value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{key} is {value:g} pixels, expected more than 0")
+            if value is not None and not 0 < value <= MOST_PX:
+                raise ConfigError(
+                    f"{key} is {value:g} pixels, expected more than 0 and at most {MOST_PX:,}"
+                )
 
 
 def draw_poses(

@@ -1,6 +1,8 @@
 """ONNX Runtime and OpenVINO: graphs opened, for pose networks and detectors alike."""
 
+import contextlib
 import logging
+import stat
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -89,9 +91,22 @@ def open_openvino(
         options |= {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}
     try:
         content = str(source) if isinstance(source, Path) else source
-        return core.compile_model(content, "CPU", options)
+        compiled = core.compile_model(content, "CPU", options)
     except RuntimeError as error:
         raise GraphError(_reason(error)) from error
+    if "CACHE_DIR" in options:
+        _share(Path(options["CACHE_DIR"]))
+    return compiled
+
+
+def _share(folder: Path) -> None:
+    """Let those read what is compiled who may read its folder; OpenVINO lets its owner alone."""
+    readers = folder.stat().st_mode & 0o444
+    for blob in folder.glob("*.blob"):
+        with contextlib.suppress(OSError):  # another user's, or just removed
+            mode = blob.stat().st_mode
+            if mode | readers != mode:
+                blob.chmod(stat.S_IMODE(mode) | readers)
 
 
 def _can_be_made(folder: Path) -> bool:

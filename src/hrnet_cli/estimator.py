@@ -128,10 +128,11 @@ def load_model(  # noqa: PLR0913 - what the commands offer, by the same names
     Raises:
         WeightsError: The weights cannot be had or do not fit.
         DeviceError: There is no such device.
-        UsageError: The runtime is not installed, or does not compute so.
+        UsageError: The runtime is not known or installed, or does not compute so, or a number is
+            out of range.
     """
-    path, spec = find_model(name, offline=offline, hints=hints)
     computing = Computing(device, runtime, precision, threads)
+    path, spec = find_model(name, offline=offline, hints=hints)
     return build_estimator(path, spec, computing, batch_size=batch_size, flip_test=flip_test)
 
 
@@ -188,6 +189,8 @@ def _spec_of_file(path: Path, hints: ModelHints | None) -> ModelSpec | None:
 class PoseEstimator:
     """Estimates the keypoints of people whose boxes are known.
 
+    Several threads may use one: their networks take turns, cropping and decoding do not.
+
     Args:
         runtime: Turns uint8 crops into heatmaps.
         spec: What the network expects and means; crop geometry, flip merge and decoding follow
@@ -196,6 +199,9 @@ class PoseEstimator:
         flip_test: Average with the mirrored crop's heatmaps: about +1 AP for twice the time.
         keep_heatmaps: Leave the merged heatmaps in `Poses.heatmaps`, for drawing.
         load_summary: Runtime, precision and what was loaded from the weights file, in words.
+
+    Raises:
+        UsageError: The batch size is below 1.
 
     Attributes:
         precision: Of the runtime's arithmetic, for reports.
@@ -214,6 +220,8 @@ class PoseEstimator:
         keep_heatmaps: bool = False,
         load_summary: str = "",
     ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch_size is {batch_size}, expected at least 1")
         self.runtime = runtime
         self._find_people: FindPeople | None = getattr(runtime, "find_people", None)
         self.spec = spec
@@ -234,30 +242,44 @@ class PoseEstimator:
                 (x1, y1, x2, y2) in picture pixels; N may be 0.
 
         Raises:
-            ValueError: The picture has another shape or type, or a box has no area.
+            ValueError: The picture has another shape or type or no pixel, or a box has no area.
         """
-        if not isinstance(boxes, Boxes):
-            xyxy = np.asarray(boxes, dtype=np.float32)
-            boxes = Boxes(xyxy if xyxy.size else xyxy.reshape(0, 4), np.ones(len(xyxy)))
-        sizes_N2 = boxes.xyxy_N4[:, 2:] - boxes.xyxy_N4[:, :2]
-        with_area_N = np.all((sizes_N2 > 0) & np.isfinite(sizes_N2), axis=1)
-        if not with_area_N.all():
-            box = boxes.xyxy_N4[np.flatnonzero(~with_area_N)[0]].tolist()
-            raise ValueError(f"boxes: expected x1, y1, x2, y2 with x1 < x2 and y1 < y2, got {box}")
-        frame = Frame(image_HW3, source="")
-        return self.estimate([frame.image_HW3], [boxes])[0]
+        return self.estimate([image_HW3], [boxes])[0]
 
-    def estimate(self, images: Sequence[np.ndarray], boxes: Sequence[Boxes]) -> list[Poses]:
+    def estimate(
+        self, images: Sequence[np.ndarray], boxes: Sequence[Boxes | npt.ArrayLike]
+    ) -> list[Poses]:
         """Return the poses of several pictures, whose crops share batches.
 
         Args:
             images: uint8 RGB pictures (H, W, 3), sizes may differ.
-            boxes: Person boxes of each picture, in its pixels.
+            boxes: Person boxes of each picture, in its pixels, as for one picture.
 
         Returns:
             One `Poses` for each picture, in order; a picture with nobody in it has zero people.
             People stand in the order of their boxes; see `pose_nms`.
+
+        Raises:
+            ValueError: There are more boxes or fewer than pictures, a picture has another shape or
+                type or no pixel, or a box has no area.
         """
+        if len(images) != len(boxes):
+            raise ValueError(
+                f"expected boxes for each of {len(images)} pictures, got them for {len(boxes)}"
+            )
+        return self.estimate_frames(
+            [_checked_frame(image_HW3) for image_HW3 in images],
+            [_checked_boxes(picture_boxes) for picture_boxes in boxes],
+        )
+
+    def estimate_frames(self, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> list[Poses]:
+        """Return the poses of several frames; as `estimate`, of what sources and detectors give.
+
+        Args:
+            frames: Pictures.
+            boxes: Person boxes of each frame; those without an area are taken as they come.
+        """
+        images = [frame.image_HW3 for frame in frames]
         people = [len(picture_boxes) for picture_boxes in boxes]
         centers, sizes = geometry.crop_boxes(
             np.concatenate([b.xyxy_N4 for b in boxes]) if boxes else np.zeros((0, 4)),
@@ -378,6 +400,25 @@ class PoseEstimator:
             if heatmaps is None
             else PersonHeatmaps(heatmaps.heatmaps_NKHW[own], heatmaps.heatmap_to_image_N23[own]),
         )
+
+
+def _checked_frame(image_HW3: np.ndarray) -> Frame:
+    frame = Frame(np.asarray(image_HW3), source="")
+    if not frame.image_HW3.size:
+        raise ValueError(f"image_HW3: expected one pixel at least, got {frame.image_HW3.shape}")
+    return frame
+
+
+def _checked_boxes(boxes: Boxes | npt.ArrayLike) -> Boxes:
+    if not isinstance(boxes, Boxes):
+        xyxy = np.asarray(boxes, dtype=np.float32)
+        boxes = Boxes(xyxy if xyxy.size else xyxy.reshape(0, 4), np.ones(len(xyxy)))
+    sizes_N2 = boxes.xyxy_N4[:, 2:] - boxes.xyxy_N4[:, :2]
+    with_area_N = np.all((sizes_N2 > 0) & np.isfinite(sizes_N2), axis=1)
+    if not with_area_N.all():
+        box = boxes.xyxy_N4[np.flatnonzero(~with_area_N)[0]].tolist()
+        raise ValueError(f"boxes: expected x1, y1, x2, y2 with x1 < x2 and y1 < y2, got {box}")
+    return boxes
 
 
 def without_doubles(poses: Poses, areas_N: np.ndarray, threshold: float) -> Poses:

@@ -164,7 +164,7 @@ def export_detector(
     """Write a YOLO for another engine, after it gave the same boxes, or nothing.
 
     Args:
-        path: The ``.pt`` file, a pickle: loading it runs what it says.
+        path: The ``.pt`` file, a pickle: see `detectors.runs_code`.
         target: ``onnx`` or ``openvino``.
         precision: ``fp32`` or ``fp16``.
         out: File, or folder for OpenVINO; its name must be one that `detectors` knows again.

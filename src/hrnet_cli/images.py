@@ -90,7 +90,7 @@ _PILLOW_SETTINGS = threading.Lock()
 
 
 def read_image(
-    path: Path, max_pixels: int = MAX_PIXELS, *, apply_orientation: bool = True
+    path: Path | str, max_pixels: int = MAX_PIXELS, *, apply_orientation: bool = True
 ) -> tuple[Pixels, int]:
     """Return the picture of a file.
 
@@ -111,6 +111,7 @@ def read_image(
     Raises:
         InputError: The file is missing, empty, truncated, no picture, or too large.
     """
+    path = Path(path)
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -155,7 +156,7 @@ def read_header(path: Path) -> tuple[int, int, int] | None:
         return None
 
 
-def write_image(path: Path, image: Pixels, quality: int = QUALITY) -> None:
+def write_image(path: Path | str, image: Pixels, quality: int = QUALITY) -> None:
     """Write a picture in the format its suffix names; whole or not at all.
 
     Args:
@@ -165,7 +166,9 @@ def write_image(path: Path, image: Pixels, quality: int = QUALITY) -> None:
 
     Raises:
         OutputError: The place cannot be written, or the format cannot hold the picture.
+        ValueError: See `encode_image`.
     """
+    path = Path(path)
     write_bytes_atomic(path, encode_image(image, path.suffix, quality))
 
 
@@ -179,7 +182,12 @@ def encode_image(image: Pixels, suffix: str, quality: int = QUALITY) -> bytes:
 
     Raises:
         OutputError: The format is not known, or cannot hold the picture.
+        ValueError: The picture has another shape or type, or no pixel.
     """
+    if image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8 or not image.size:
+        raise ValueError(
+            f"image: expected (H, W, 3) or (H, W, 4) uint8, got {image.shape} {image.dtype}"
+        )
     height, width, channels = image.shape
     kind = suffix.lower()
     if kind not in _WRITABLE:

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
+# More than processors have; engines fail at some larger number, each in its own way.
+MOST_THREADS = 1024
+
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _ROOT = Path("/sys/fs/cgroup")
 

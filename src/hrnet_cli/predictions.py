@@ -266,7 +266,7 @@ def _predict_chunk(
     estimator: PoseEstimator, finder: _BoxFinder, chunk: Sequence[tuple[int, Frame]]
 ) -> Predictions:
     boxes = finder.boxes_of(chunk)
-    poses = estimator.estimate([frame.image_HW3 for _, frame in chunk], boxes)
+    poses = estimator.estimate_frames([frame for _, frame in chunk], boxes)
     nobody = _nobody(len(estimator.spec.schema))
     return _concatenate(
         [nobody]

@@ -259,7 +259,7 @@ def _find_all(frames: Iterable[Frame], finders: Finders, chunk: int) -> _Found:
     boxed = _box(frames, finders, chunk)
     with Ahead(boxed, CHUNKS_AHEAD, "detect") if finders.apart else nullcontext(boxed) as chunks:
         for some, boxes in chunks:
-            found = finders.estimator.estimate([frame.image_HW3 for frame in some], boxes)
+            found = finders.estimator.estimate_frames(some, boxes)
             for frame, poses in zip(some, found, strict=True):
                 yield frame, poses, True
 
@@ -323,7 +323,7 @@ def _follow_boxes(frames: Iterable[Frame], finders: Finders, memory: Memory) -> 
                 if detected
                 else memory.tracker.predict_boxes(frame.time_s or 0.0, frame.size_wh)
             )
-        (poses,) = finders.estimator.estimate([frame.image_HW3], [boxes])
+        (poses,) = finders.estimator.estimate_frames([frame], [boxes])
         yield frame, poses, detected
 
 

@@ -24,6 +24,7 @@ from hrnet_cli.config import ModelSpec
 from hrnet_cli.errors import ExitCode
 from hrnet_cli.estimator import PoseEstimator
 from hrnet_cli.models.hrnet import HRNet
+from hrnet_cli.resuming import ResumeFolder
 from hrnet_cli.schema import load_schema
 
 RUNNER = CliRunner()
@@ -409,6 +410,26 @@ def test_overwrite_replaces(hrnet):
     assert len(json.loads(Path("hrnet-out/poses.coco.json").read_text())) == 1
 
 
+def test_append_leaves_records_alone_that_another_run_writes(hrnet):
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        draw_photo(name)
+    hrnet("a.jpg")
+    before = Path("hrnet-out/poses.jsonl").read_bytes()
+    other = ResumeFolder(Path("hrnet-out/poses"))
+    result = hrnet("b.jpg", "--append", code=ExitCode.OUTPUT)
+    assert "'hrnet-out/poses' is being written by another run of hrnet" in result.stderr
+    assert Path("hrnet-out/poses.jsonl").read_bytes() == before
+    other.save({}, {})
+    other.release()
+    # What a broken run needs to go on stays where it is.
+    hrnet("b.jpg", "--append")
+    assert Path("hrnet-out/poses.resume/state.json").is_file()
+    ResumeFolder(Path("hrnet-out/poses")).remove()
+    hrnet("c.jpg", "--append")
+    assert not Path("hrnet-out/poses.resume").exists()
+    assert [record["source"] for record in records()] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
 def test_append_keeps_earlier_records_and_pictures(hrnet):
     draw_photo("a.jpg")
     draw_photo("b.jpg")
@@ -651,7 +672,8 @@ def test_contradictions_and_misspellings_end_before_anything_loads(
     "words",
     ["--batch-size 0", "--max-people 0", "--person-threshold 2", "--iou -1", "--max-megapixels 0",
      "--keypoint-threshold 1.5", "--iou nan", "--point-size 0", "--line-width nan", "--no-such",
-     "--track-gap -1", "--track-gap nan", "--track-gap 3601"],
+     "--track-gap -1", "--track-gap nan", "--track-gap 3601",
+     "--point-size inf", "--line-width inf", "--line-width 1e300", "--fill-gaps inf"],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(hrnet, words):
     result = hrnet("gone.jpg", *words.split(), code=ExitCode.USAGE, defaults=False)
@@ -966,16 +988,16 @@ def test_records_of_an_earlier_run_serve_as_boxes(hrnet):
 
 def interrupt_after(photos: int, monkeypatch) -> None:
     """Press Ctrl-C when so many photos are estimated."""
-    real, calls = PoseEstimator.estimate, [0]
+    real, calls = PoseEstimator.estimate_frames, [0]
 
-    def estimate(self, images, boxes):
+    def estimate(self, frames, boxes):
         calls[0] += 1
         if calls[0] > photos:
             raise KeyboardInterrupt
-        return real(self, images, boxes)
+        return real(self, frames, boxes)
 
     monkeypatch.setattr(pipeline, "CHUNK_FRAMES", 1)
-    monkeypatch.setattr(PoseEstimator, "estimate", estimate)
+    monkeypatch.setattr(PoseEstimator, "estimate_frames", estimate)
 
 
 def test_ctrl_c_leaves_complete_records(hrnet, monkeypatch):
@@ -1083,7 +1105,7 @@ def test_a_bug_is_not_dressed_up_as_a_users_mistake(hrnet, monkeypatch, model):
     def fail(*_args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(PoseEstimator, "estimate", fail)
+    monkeypatch.setattr(PoseEstimator, "estimate_frames", fail)
     words = ["detect", "a.jpg", "--model", str(model), "--detector", "whole-image"]
     result = RUNNER.invoke(app, words)
     assert isinstance(result.exception, ZeroDivisionError)

@@ -70,6 +70,21 @@ def test_what_the_system_refuses_is_one_line(tmp_path, words, place, code, line)
     assert result.returncode == code
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to be sent")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_before_the_command_begins_is_an_interruption(name):
+    code = (
+        "import os, signal, typer.main\n"
+        "from hrnet_cli.cli import main\n"
+        f"typer.main.get_command = lambda _app: os.kill(os.getpid(), signal.{name})\n"
+        "main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (result.returncode, result.stderr) == (ExitCode.INTERRUPTED, "")
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import json, sys\n"

@@ -1,5 +1,6 @@
 """What the documents say is what the program does."""
 
+import dataclasses
 import importlib.util
 import re
 import shlex
@@ -8,9 +9,12 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+import hrnet_cli
 from hrnet_cli.cli import app
 from hrnet_cli.errors import ExitCode
 from hrnet_cli.schema import SCHEMA_FOLDER, SCHEMAS
+from hrnet_cli.structures import Poses
+from videos import write_video
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,3 +77,25 @@ def test_readme_python_runs(tmp_path, monkeypatch, capsys):
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("nose [")
     assert (tmp_path / "hrnet-out" / "api.png").stat().st_size > 10_000
+
+
+def test_the_python_page_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ultralytics")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    write_video(tmp_path / "walk.mp4", 4)
+    monkeypatch.chdir(tmp_path)
+    page, names = (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "python.md", "exec"), names)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("{'nose': [")
+    assert lines[1] == "[1, 1]"
+    assert [line.split()[0] for line in lines[2:]] == ["0", "1", "2", "3"]
+    assert (tmp_path / "hrnet-out" / "drawn.png").stat().st_size > 10_000
+    fields = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert set(fields) == {field.name for field in dataclasses.fields(Poses)} - {"heatmaps"}
+
+
+def test_all_that_is_public_can_be_imported():
+    for name in hrnet_cli.__all__:
+        assert getattr(hrnet_cli, name)

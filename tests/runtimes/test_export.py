@@ -600,6 +600,16 @@ class TestGraphsOfCheckpoints:
         self.open(weights_file)
         assert caplog.text == ""
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="permissions are another thing there")
+    def test_what_is_kept_may_be_read_by_those_who_may_read_the_folder(self, weights_file):
+        needs("openvino")
+        open_model(weights_file, None, Computing("cpu", "openvino"))
+        compiled_folder().chmod(0o755)
+        open_model(weights_file, None, Computing("cpu", "openvino"))
+        files = [path for path in compiled_folder().rglob("*") if path.is_file()]
+        assert {path.suffix for path in files} >= {".xml", ".bin", ".blob"}
+        assert [path.name for path in files if path.stat().st_mode & 0o444 != 0o444] == []
+
     def test_an_export_needs_no_cache(self, weights_file, tmp_path, expected, caplog):
         needs("openvino")
         out = tmp_path / "tiny_openvino"

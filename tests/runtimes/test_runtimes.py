@@ -3,6 +3,7 @@
 import shutil
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from hrnet_cli.runtimes import (
     RUNTIMES,
     TOLERANCES,
     WINOGRAD_TOLERANCE,
+    Computing,
     RuntimeSettings,
     openvino,
     pick_runtime,
@@ -94,6 +96,19 @@ def test_answers_stay_what_they_were(runtime, expected):
     first = runtime(random_crops(3))
     runtime(random_crops(3, seed=9))
     assert worst(first, expected[:3]) < runtime.tolerance
+
+
+def test_threads_get_the_heatmaps_of_their_own_crops(runtime, expected):
+    # Of 1 to 3 crops: both ways of OpenVINO, and sessions that are prepared again.
+    parts = [slice(0, 1), slice(1, 3), slice(3, 6), slice(6, 7)]
+
+    def work(part):
+        crops = random_crops(7)[part]
+        return [worst(runtime(crops), expected[part]) for _ in range(10)]
+
+    with ThreadPoolExecutor(len(parts)) as threads:
+        differences = list(threads.map(work, parts))
+    assert np.max(differences) < runtime.tolerance
 
 
 def test_any_memory_layout_is_taken_and_left_alone(runtime, expected):
@@ -268,6 +283,21 @@ class TestFolding:
 
         with pytest.raises(ValueError, match="call_module 'layer' is no layer of a folded HRNet"):
             trace(Odd(), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"runtime": "tensorrt"}, "runtime is 'tensorrt', expected one of auto, torch, compiled,"),
+        ({"precision": "fp8"}, "precision is 'fp8', expected one of fp32, fp16, bf16, int8"),
+        ({"threads": 0}, "threads is 0, expected 1 to 1024"),
+        ({"threads": -1}, "threads is -1, expected 1 to 1024"),
+        ({"threads": 1025}, "threads is 1025, expected 1 to 1024"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_opened(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        Computing(**wrong)
 
 
 class TestPicking:

@@ -243,6 +243,26 @@ def test_half_precision_halves_the_file(state, tmp_path):
     assert sizes[torch.float16] - header < 0.51 * sizes[torch.float32]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_numbers_that_are_not_finite_are_refused(state, tmp_path, value, dtype):
+    broken = state["conv1.weight"].clone()
+    broken[0, 0, 0, :2] = value
+    path = tmp_path / "broken.safetensors"
+    broken_state = {**state, "conv1.weight": broken}
+    save_model(path, broken_state, SPEC, provenance="test", licence="none", dtype=dtype)
+    for allow_partial in (False, True):
+        with pytest.raises(WeightsError) as caught:
+            load_model(path, allow_partial=allow_partial)
+        assert caught.value.message == (
+            f"{path}: 2 of the 1728 numbers in 'conv1.weight' are infinite or not a number"
+        )
+    # Large ones, whose sum is no number any more, are fine.
+    large = torch.full_like(broken, 3e38)
+    large_state = {**state, "conv1.weight": large}
+    assert_loaded(load_model(save_torch(tmp_path / "large.pth", large_state), SPEC)[0], large_state)
+
+
 def test_a_schema_of_the_user_travels_whole(tmp_path):
     schema = KeypointSchema(
         "fork", ("tip", "left", "right"), (("tip", "left"),), (("left", "right"),)
@@ -641,6 +661,12 @@ def test_flipped_bytes_never_end_in_another_error(form, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*TorchScript archive:UserWarning")
+def test_a_checkpoint_named_safetensors_is_one_line(tmp_path):
+    path = save_torch(tmp_path / "renamed.safetensors", {"a": torch.zeros(1)})
+    with pytest.raises(WeightsError, match="starts like a PyTorch checkpoint but cannot be read"):
+        read_tensors(path)
+
+
 def test_archives_of_something_else(tmp_path):
     photos, script = tmp_path / "photos.pth", tmp_path / "script.pt"
     with zipfile.ZipFile(photos, "w") as archive:

@@ -160,15 +160,22 @@ def test_name_and_suffix_pick_the_detector(name, path, family):
     assert detector_family(name, path) == family
 
 
-def test_unlisted_pickle_gets_one_line_of_warning(random_weights):
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("value", [None, "1", "0"])
+def test_a_pickle_whose_code_may_run_gets_one_line_of_warning(
+    random_weights, monkeypatch, value, trusted
+):
+    monkeypatch.delenv("ULTRALYTICS_SAFE_LOAD", raising=False)
+    if value is not None:
+        monkeypatch.setenv("ULTRALYTICS_SAFE_LOAD", value)
     path = random_weights["yolo"]
     warnings: list[str] = []
-    open_detector("random", path, EVERY_BOX, trusted=False, on_warning=warnings.append)
-    assert warnings == [
-        f"{path} is not listed in weights.toml: loading a .pt file runs the code inside it; "
-        "use only files you trust"
-    ]
-    assert "\n" not in warnings[0]
+    open_detector("random", path, EVERY_BOX, trusted=trusted, on_warning=warnings.append)
+    line = (
+        f"{path} is not listed in weights.toml, and with ULTRALYTICS_SAFE_LOAD=0 the code inside"
+        " it is run; use only files you trust"
+    )
+    assert warnings == ([line] if value == "0" and not trusted else [])
 
 
 @pytest.mark.parametrize(

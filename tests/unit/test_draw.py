@@ -451,9 +451,19 @@ def test_unknown_connections_and_parts():
     [
         ({"palette": "x"}, "palette is 'x', expected one of sides, people, limbs"),
         ({"background": "x"}, "background is 'x', expected one of photo, black, transparent"),
-        ({"point_size": 0}, "point_size is 0 pixels, expected more than 0"),
-        ({"line_width": -1.5}, "line_width is -1.5 pixels, expected more than 0"),
-        ({"line_width": float("nan")}, "line_width is nan pixels, expected more than 0"),
+        ({"point_size": 0}, "point_size is 0 pixels, expected more than 0 and at most 10,000"),
+        (
+            {"line_width": -1.5},
+            "line_width is -1.5 pixels, expected more than 0 and at most 10,000",
+        ),
+        (
+            {"line_width": float("nan")},
+            "line_width is nan pixels, expected more than 0 and at most 10,000",
+        ),
+        (
+            {"line_width": float("inf")},
+            "line_width is inf pixels, expected more than 0 and at most 10,000",
+        ),
     ],
 )
 def test_styles_that_make_no_sense(fields, message):

@@ -212,16 +212,43 @@ def test_plain_arrays_of_boxes_count_as_sure():
     ],
 )
 def test_boxes_that_cannot_be_meant_are_refused(boxes, message):
+    image = photo_with_spots((80, 60))
     with pytest.raises(ValueError, match=message):
-        make_estimator()(photo_with_spots((80, 60)), boxes)
+        make_estimator()(image, boxes)
+    with pytest.raises(ValueError, match=message):
+        make_estimator().estimate([image, image], [[(5, 5, 65, 55)], boxes])
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((60, 80), "u1"), np.zeros((60, 80, 4), "u1"), np.zeros((60, 80, 3))]
+    ("image", "message"),
+    [
+        (np.zeros((60, 80), "u1"), r"expected \(H, W, 3\) uint8, got \(60, 80\) uint8"),
+        (np.zeros((60, 80, 4), "u1"), r"expected \(H, W, 3\) uint8, got \(60, 80, 4\) uint8"),
+        (np.zeros((60, 80, 3)), r"expected \(H, W, 3\) uint8, got \(60, 80, 3\) float64"),
+        (np.zeros((0, 0, 3), "u1"), r"expected one pixel at least, got \(0, 0, 3\)"),
+    ],
 )
-def test_pictures_that_are_no_8_bit_rgb_are_refused(image):
-    with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8, got"):
-        make_estimator()(image, [(5, 5, 65, 55)])
+def test_pictures_that_are_no_8_bit_rgb_are_refused(image, message):
+    boxes = [(5, 5, 65, 55)]
+    with pytest.raises(ValueError, match=message):
+        make_estimator()(image, boxes)
+    with pytest.raises(ValueError, match=message):
+        make_estimator().estimate([photo_with_spots((80, 60)), image], [boxes, boxes])
+
+
+def test_several_pictures_take_arrays_of_boxes_one_for_each():
+    image, box = photo_with_spots((80, 60), (33, 25)), (5, 5, 65, 55)
+    found = make_estimator().estimate([image, image], [np.array([box]), []])
+    assert [len(poses) for poses in found] == [1, 0]
+    assert np.array_equal(found[0].keypoints_NK2, make_estimator()(image, [box]).keypoints_NK2)
+    with pytest.raises(ValueError, match="boxes for each of 2 pictures, got them for 1"):
+        make_estimator().estimate([image, image], [[box]])
+
+
+@pytest.mark.parametrize("size", [0, -4])
+def test_batches_of_nobody_are_refused(size):
+    with pytest.raises(UsageError, match=f"batch_size is {size}, expected at least 1"):
+        make_estimator(batch_size=size)
 
 
 # From a name to a model ---------------------------------------------------------------------------

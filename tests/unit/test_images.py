@@ -497,6 +497,23 @@ def test_lossy_formats_keep_the_colours_of_thin_lines(tmp_path, suffix):
     assert np.abs(read_HW3[:, 31:33] - (230, 60, 40)).max() < tolerance
 
 
+def test_paths_may_be_text(tmp_path):
+    write_image(f"{tmp_path}/a.png", np.full((2, 3, 3), 7, np.uint8))
+    assert read_image(f"{tmp_path}/a.png")[0].tolist() == [[[7] * 3] * 3] * 2
+    with pytest.raises(InputError, match=r"gone\.png' cannot be opened"):
+        read_image(f"{tmp_path}/gone.png")
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4)), np.zeros((4, 4), "u1"), np.zeros((4, 4, 3)),
+              np.zeros((4, 4, 2), "u1"), np.zeros((0, 0, 3), "u1")],
+)  # fmt: skip
+def test_what_is_no_8_bit_picture_is_not_written(tmp_path, image):
+    with pytest.raises(ValueError, match=r"image: expected \(H, W, 3\) or \(H, W, 4\) uint8, got"):
+        write_image(tmp_path / "a.png", image)
+    assert names_in(tmp_path) == []
+
+
 def test_quality_changes_the_size():
     noise_HW3 = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     for suffix in (".jpg", ".webp"):

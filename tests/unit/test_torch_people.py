@@ -1,5 +1,7 @@
 """Crops, peaks and keypoints made by torch are those made by OpenCV and NumPy."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -116,8 +118,9 @@ def test_poses_are_those_of_the_processor(codec, flip_test, batch_size):
 
 def test_a_gpu_is_given_people_whole():
     spec = make_spec("msra")
-    assert torch_people.people_finder(torch.nn.Identity(), spec, "cpu", torch.float32) is None
-    assert torch_people.people_finder(torch.nn.Identity(), spec, "cuda:1", torch.float32)
+    network, turn = torch.nn.Identity(), threading.Lock()
+    assert torch_people.people_finder(network, spec, "cpu", torch.float32, turn) is None
+    assert torch_people.people_finder(network, spec, "cuda:1", torch.float32, turn)
 
 
 @pytest.mark.parametrize(

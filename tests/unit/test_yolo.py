@@ -86,6 +86,18 @@ class TestRealFiles:
         for x, y in ((145, 650), (740, 640), (283, 632), (33, 714)):
             assert np.abs(centers - (x, y)).max(axis=1).min() < 25, (name, x, y, centers)
 
+    @pytest.mark.parametrize("name", ["yolo11n.pt", "yolov8n-pose.pt"])
+    def test_without_its_code_a_file_gives_the_same_boxes(
+        self, test_weights, bus, monkeypatch, name
+    ):
+        found = []
+        for value in ("1", "0"):
+            monkeypatch.setenv("ULTRALYTICS_SAFE_LOAD", value)
+            found += open_yolo("y", test_weights / name, DetectorSettings())([bus])
+        assert len(found[0]) == 4
+        assert np.array_equal(found[0].xyxy_N4, found[1].xyxy_N4)
+        assert np.array_equal(found[0].scores_N, found[1].scores_N)
+
     @pytest.mark.parametrize("name", REAL_FILES)
     def test_nobody_is_empty(self, real_detectors, name):
         found = real_detectors[name]([blank(480, 640), blank(1, 1)])
@@ -221,6 +233,26 @@ class TestUnusableFiles:
     def test_truncated(self, tmp_path, random_pt):
         (tmp_path / "mine.pt").write_bytes(random_pt.read_bytes()[:100_000])
         assert "cannot be loaded, it is damaged" in self.refused(tmp_path / "mine.pt").message
+
+    @pytest.mark.parametrize("zipped", [True, False])
+    def test_code_inside_is_not_run(self, tmp_path, monkeypatch, zipped):
+        class Touch:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "made by the file"),)
+
+        path = tmp_path / "mine.pt"
+        torch.save({"model": Touch()}, path, _use_new_zipfile_serialization=zipped)
+        monkeypatch.delenv("ULTRALYTICS_SAFE_LOAD", raising=False)
+        error = self.refused(path)
+        assert error.message == (
+            f"detector '{path}' asks for {os.mkdir.__module__}.mkdir, which no YOLO of ultralytics"
+            " is made of; none of its code was run"
+        )
+        assert error.hint.startswith("set ULTRALYTICS_SAFE_LOAD=0 to run the code inside a file")
+        assert list(tmp_path.iterdir()) == [path]
+        monkeypatch.setenv("ULTRALYTICS_SAFE_LOAD", "0")
+        assert "asks for" not in self.refused(path).message
+        assert (tmp_path / "made by the file").exists()
 
     def test_damaged_openvino(self, tmp_path):
         folder = tmp_path / "mine_openvino_model"

@@ -199,6 +199,9 @@ def _fill_stdout() -> None:
 
 def main() -> None:
     """Run ``hrnet`` with the arguments of this process; SIGTERM ends it as cleanly as Ctrl-C."""
-    signal.signal(signal.SIGTERM, _terminate)
-    _fill_stdout()
-    app()
+    try:
+        signal.signal(signal.SIGTERM, _terminate)
+        _fill_stdout()
+        app()
+    except KeyboardInterrupt:  # before the command begins: nothing is written yet
+        sys.exit(ExitCode.INTERRUPTED)

@@ -122,6 +122,7 @@ def _check_options(options: ExportOptions) -> None:
 def _find_detector(options: ExportOptions) -> Path | None:
     """Return the file where the model is a YOLO, None where it is not."""
     from hrnet_cli import weights
+    from hrnet_cli.detectors import code_warning, runs_code
     from hrnet_cli.detectors.yolo import is_pickled_model
     from hrnet_cli.runtimes.exported import graph_file
 
@@ -134,11 +135,8 @@ def _find_detector(options: ExportOptions) -> Path | None:
     if path.is_file():
         if not is_pickled_model(path):
             return None
-        if not weights.is_listed_detector(path):
-            console.say_warning(
-                f"{path} is not listed in weights.toml: loading a .pt file runs the code inside it;"
-                " use only files you trust"
-            )
+        if runs_code() and not weights.is_listed_detector(path):
+            console.say_warning(code_warning(path))
         return path
     if weights.find_entry(options.model).kind != "detector":
         return None

@@ -91,26 +91,13 @@ def find_detector(
     Raises:
         WeightsError: The name is not known or no detector's, or the file cannot be had.
     """
-    from hrnet_cli import weights
+    from hrnet_cli import pipeline, weights
 
     stand_in = stand_in and name is None
     name = name or weights.DEFAULT_DETECTOR
-    if name == "whole-image":
-        return name, None, True
-    path = Path(name)
-    # A folder that happens to have the name of a detector is not meant.
-    if path.is_file() or path.name.endswith("_openvino_model"):
-        return path.stem, path, weights.is_listed_detector(path)
-    entry = weights.find_entry(name)
-    if entry.kind != "detector":
-        raise WeightsError(
-            f"'{name}' is a {entry.kind} model, expected a detector",
-            hint="whole-image, a file, or a detector of hrnet download-weights --list, such as"
-            f" {weights.STARTER_DETECTOR}",
-        )
     try:
-        found = weights.fetch(
-            entry,
+        return pipeline.find_detector(
+            name,
             offline=offline,
             deadline_s=weights.FALLBACK_DEADLINE_S if stand_in else weights.ANSWER_S,
             on_progress=fetch_announcer("detector", quiet=quiet),
@@ -123,7 +110,6 @@ def find_detector(
             hint="bring boxes of your own with --boxes FILE, a detector with --detector FILE, or"
             " take each photo as one person with --detector whole-image",
         ) from error
-    return entry.name, found, True
 
 
 def _starter_detector(wanted: str, error: WeightsError) -> tuple[str, Path, bool]:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from hrnet_cli.errors import UsageError
+from hrnet_cli.limits import MOST_THREADS
 
 ModelOption = Annotated[
     str | None,
@@ -68,7 +69,7 @@ ThreadsOption = Annotated[
     typer.Option(
         "--threads",
         min=1,
-        max=1024,
+        max=MOST_THREADS,
         help="Threads of the processor to compute with.",
         show_default="all it may use",
     ),

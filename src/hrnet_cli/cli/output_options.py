@@ -58,13 +58,21 @@ BackgroundOption = Annotated[
 PointSizeOption = Annotated[
     float | None,
     typer.Option(
-        "--point-size", min=0.1, help="Radius in pixels.", show_default="from the person's size"
+        "--point-size",
+        min=0.1,
+        max=10_000,
+        help="Radius in pixels.",
+        show_default="from the person's size",
     ),
 ]
 LineWidthOption = Annotated[
     float | None,
     typer.Option(
-        "--line-width", min=0.1, help="Width in pixels.", show_default="from the person's size"
+        "--line-width",
+        min=0.1,
+        max=10_000,
+        help="Width in pixels.",
+        show_default="from the person's size",
     ),
 ]
 MaxPixelsOption = Annotated[

@@ -57,32 +57,44 @@ def photos_to_do(
         TargetError: The broken run had other options, or another run writes the same records.
         OutputError: The records are of another model or detector, or cannot be read or written.
     """
-    if options.folder is None or options.append:
+    if options.folder is None:
         yield Kept(plan)
         return
-    settings = deciding_settings(options, estimator.spec.name, detector, hashes)
-    was_there = options.folder.exists()
-    make_folder(options.folder)
-    remains = ResumeFolder(options.folder / options.photos_stem)
-    try:
-        kept = Kept(plan)
-        if options.video.resume:
-            refuse_other_records(options, estimator.spec.name, detector)
-            if remains.load(settings) is not None and "jsonl" in options.formats:
-                kept = _keep(options, plan, estimator)
-        yield replace(kept, begin=partial(_begin, remains, settings))
-        remains.clear()
-    except KeyboardInterrupt:
-        if _has_records(options):
-            console.say("repeat the command with --resume to go on")
-        raise
-    finally:
-        if not _has_records(options):
+    with _held(options.folder, options.photos_stem) as remains:
+        if options.append:
+            yield Kept(plan)
+            return
+        settings = deciding_settings(options, estimator.spec.name, detector, hashes)
+        try:
+            kept = Kept(plan)
+            if options.video.resume:
+                refuse_other_records(options, estimator.spec.name, detector)
+                if remains.load(settings) is not None and "jsonl" in options.formats:
+                    kept = _keep(options, plan, estimator)
+            yield replace(kept, begin=partial(_begin, remains, settings))
             remains.clear()
+        except KeyboardInterrupt:
+            if _has_records(options):
+                console.say("repeat the command with --resume to go on")
+            raise
+        finally:
+            if not _has_records(options):
+                remains.clear()
+
+
+@contextmanager
+def _held(folder: Path, stem: str) -> Iterator[ResumeFolder]:
+    """Yield the folder beside the records, whose outputs no other run may write meanwhile."""
+    was_there = folder.exists()
+    make_folder(folder)
+    remains = ResumeFolder(folder / stem)
+    try:
+        yield remains
+    finally:
         remains.release()  # which removes it where there is nothing to go on with
         if not was_there:
             with suppress(OSError):
-                options.folder.rmdir()  # where nothing came into it
+                folder.rmdir()  # where nothing came into it
 
 
 def _begin(remains: ResumeFolder, settings: dict[str, Any]) -> None:

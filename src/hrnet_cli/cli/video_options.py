@@ -96,7 +96,10 @@ SmoothOption = Annotated[
 FillGapsOption = Annotated[
     float,
     typer.Option(
-        "--fill-gaps", min=0, help="Fill in people and keypoints unseen for so many seconds."
+        "--fill-gaps",
+        min=0,
+        max=3600,
+        help="Fill in people and keypoints unseen for so many seconds.",
     ),
 ]
 FixSwapsOption = Annotated[

@@ -5,6 +5,7 @@ A new detector is a file with a `Detector` and one line in `DETECTORS`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,8 @@ class DetectorSettings:
 
 # How ultralytics ends the name of the folder of an OpenVINO export.
 OPENVINO_FOLDER = "_openvino_model"
+# Its own variable, off unless set; here it is on unless set to 0.
+SAFE_LOAD = "ULTRALYTICS_SAFE_LOAD"
 
 
 class SureDetector:
@@ -156,12 +159,26 @@ def open_detector(
         WeightsError: The file is missing, damaged, of an unknown kind or needs a missing package.
         InputError: The detector does not know the class.
     """
-    if path is not None and path.suffix.lower() == ".pt" and not trusted:
-        on_warning(
-            f"{path} is not listed in weights.toml: loading a .pt file runs the code inside it; "
-            "use only files you trust"
-        )
+    if path is not None and path.suffix.lower() == ".pt" and not trusted and runs_code():
+        on_warning(code_warning(path))
     return DETECTORS[detector_family(name, path)](name, path, settings)
+
+
+def runs_code() -> bool:
+    """Tell whether the user lets ``.pt`` files of YOLOs run the code inside them.
+
+    By itself only what ultralytics makes networks of is loaded, and anything else refused.
+    """
+    value = os.environ.get(SAFE_LOAD, "1")
+    return value.strip().lower() in ("0", "false", "no", "off", "n", "f")
+
+
+def code_warning(path: Path) -> str:
+    """Return the line about a file whose code is about to run."""
+    return (
+        f"{path} is not listed in weights.toml, and with {SAFE_LOAD}={os.environ[SAFE_LOAD]} the"
+        " code inside it is run; use only files you trust"
+    )
 
 
 def detector_family(name: str, path: Path | None) -> str:

@@ -13,6 +13,8 @@ import importlib
 import io
 import logging
 import os
+import pickle
+import re
 import shutil
 import sys
 import tempfile
@@ -28,7 +30,7 @@ import cv2
 import numpy as np
 import torch
 
-from hrnet_cli.detectors import DetectorSettings, stored_yolo
+from hrnet_cli.detectors import SAFE_LOAD, DetectorSettings, runs_code, stored_yolo
 from hrnet_cli.detectors.classes import class_indices
 from hrnet_cli.errors import WeightsError
 from hrnet_cli.optional_packages import EXTRAS, nothing_sent
@@ -104,7 +106,7 @@ class YoloDetector:
 def open_yolo(name: str, path: Path, settings: DetectorSettings) -> YoloDetector:
     """Load a detector file; pose and segmentation models will do, their boxes are used.
 
-    A ``.pt`` file is a pickle: loading it runs what it says. Whether to is the caller's decision.
+    A ``.pt`` file is a pickle, whose code is run only if the user says so: see `runs_code`.
     A ``.safetensors`` file brings its own input size, and the overlap of boxes where the settings
     have none.
 
@@ -145,7 +147,7 @@ def export_yolo(path: Path, target: str, folder: Path, *, half: bool) -> Path:
 
     It takes pictures of any size, so that a wide frame needs no square canvas.
 
-    A ``.pt`` file is a pickle: loading it runs what it says. Whether to is the caller's decision.
+    A ``.pt`` file is a pickle, whose code is run only if the user says so: see `runs_code`.
 
     Args:
         path: The ``.pt`` file.
@@ -232,6 +234,13 @@ def _load(
     except ModuleNotFoundError as error:
         raise _missing_package(path, str(error.name)) from error
     except Exception as error:
+        refused = _refused_global(error)
+        if refused:
+            raise WeightsError(
+                f"detector '{path}' asks for {refused}, which no YOLO of ultralytics is made of; "
+                "none of its code was run",
+                hint=f"set {SAFE_LOAD}=0 to run the code inside a file that you trust",
+            ) from error
         # Unpickling and four runtimes raise what they like; whatever it is, it is about the file.
         raise WeightsError(
             f"detector '{path}' cannot be loaded, it is damaged or not made by ultralytics: "
@@ -244,6 +253,18 @@ def _load(
             hint="use a detection, pose or segmentation model",
         )
     return model
+
+
+def _refused_global(error: Exception) -> str | None:
+    """Return what a pickle asked for in vain; None where it failed for another reason."""
+    cause = error.__cause__
+    # As torch.load words it (torch/_weights_only_unpickler.py).
+    found = (
+        re.search(r"GLOBAL (\S+)", str(cause))
+        if isinstance(cause, pickle.UnpicklingError)
+        else None
+    )
+    return found[1] if found else None
 
 
 def build_stored(yolo_class: Any, stored: stored_yolo.StoredYolo) -> Any:  # noqa: ANN401
@@ -366,16 +387,19 @@ def _no_console() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _local_files_only() -> Iterator[None]:
-    """Make ultralytics open the file it is given.
+    """Make ultralytics open the file it is given, and only read it.
 
     It would look for yolov5su.pt when given yolov5s.pt, drop quotes from paths, and download what
-    it then does not find; and it would install packages that a pickle asks for.
+    it then does not find; and it would run what a pickle says and install packages that it asks
+    for.
     """
+    from ultralytics.nn import tasks
     from ultralytics.utils import checks, downloads
 
     replaced = (
         (downloads, "attempt_download_asset", lambda file, *_args, **_kwargs: str(file)),
         (checks, "AUTOINSTALL", False),
+        (tasks, "SAFE_LOAD", not runs_code()),
     )
     originals = [(module, name, getattr(module, name)) for module, name, _ in replaced]
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from hrnet_cli.config import ModelSpec
 from hrnet_cli.engines import openvino_computes_in
 from hrnet_cli.errors import DeviceError, UsageError
+from hrnet_cli.limits import MOST_THREADS
 from hrnet_cli.optional_packages import can_be_imported, check_installed
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ WINOGRAD_TOLERANCE = 1e-3
 
 class Runtime(Protocol):
     """Computes heatmaps, and nothing else; mean and standard deviation are applied inside.
+
+    Several threads may call one: those that share memory between calls take turns, with a lock.
 
     Attributes:
         name: Name in `RUNTIMES`, written into reports.
@@ -54,13 +57,25 @@ class Computing:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         runtime: ``auto`` or one of `RUNTIMES`.
         precision: One of `PRECISIONS`; None for that of an exported file, fp32 of a checkpoint.
-        threads: Of the processor; None for as many as this process may use.
+        threads: Of the processor, 1 to `MOST_THREADS`; None for as many as this process may use.
     """
 
     device: str = AUTO
     runtime: str = AUTO
     precision: str | None = None
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the names and the number; `device.pick_device` checks the device."""
+        names = (AUTO, *RUNTIMES)
+        if self.runtime not in names:
+            raise UsageError(f"runtime is '{self.runtime}', expected one of {', '.join(names)}")
+        if self.precision not in (None, *PRECISIONS):
+            raise UsageError(
+                f"precision is '{self.precision}', expected one of {', '.join(PRECISIONS)}"
+            )
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise UsageError(f"threads is {self.threads}, expected 1 to {MOST_THREADS}")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ Shape letters: B crops, K keypoints, H W crop height and width.
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,8 @@ class Mnn:
     def __init__(self, path: Path, spec: ModelSpec, settings: RuntimeSettings) -> None:
         self.spec = spec
         self.tolerance = WINOGRAD_TOLERANCE
+        # The session holds one batch: another thread's crops would come out as this one's.
+        self._turn = threading.Lock()
         with nothing_printed():
             self._mnn: Any = import_quietly("MNN", WANTED_BY)
             try:
@@ -107,7 +110,8 @@ class Mnn:
         if not len(crops_BHW3):
             return no_heatmaps(self.spec)
         parts = np.array_split(crops_BHW3, -(-len(crops_BHW3) // MOST_CROPS))
-        return np.concatenate([self._compute(np.ascontiguousarray(part)) for part in parts])
+        with self._turn:
+            return np.concatenate([self._compute(np.ascontiguousarray(part)) for part in parts])
 
     def _compute(self, crops_BHW3: np.ndarray) -> np.ndarray:
         mnn = self._mnn

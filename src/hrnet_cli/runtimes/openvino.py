@@ -3,6 +3,7 @@
 Shape letters: B crops, K keypoints, H W crop height and width.
 """
 
+import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from functools import cached_property
@@ -78,6 +79,8 @@ class OpenVino:
         openvino: Any = import_quietly("openvino", WANTED_BY)
         self._queue = openvino.AsyncInferQueue(apart, self.streams)
         self._queue.set_callback(_store)
+        # Queue and requests are shared: another thread's crops would come out as this one's.
+        self._turn = threading.Lock()
 
     def __call__(self, crops_BHW3: np.ndarray) -> np.ndarray:
         """Return the heatmaps of crops.
@@ -91,6 +94,10 @@ class OpenVino:
         Raises:
             ValueError: The crops have another type or size.
         """
+        with self._turn:
+            return self._compute(crops_BHW3)
+
+    def _compute(self, crops_BHW3: np.ndarray) -> np.ndarray:
         if self.fixed_batch not in (None, 1):
             return run_in_batches(crops_BHW3, self.spec, self._all_threads, self.fixed_batch)
         check_crops(crops_BHW3, self.spec)

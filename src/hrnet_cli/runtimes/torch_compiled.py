@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -45,11 +46,13 @@ class TorchCompiled:
         self.dtype = DTYPES[settings.precision]
         # Sizes come in few kinds (`run_in_batches`); each is compiled for itself.
         self.network = torch.compile(prepare(network, settings), dynamic=False)
-        self.find_people = people_finder(self._in_parts, spec, self.device, self.dtype)
+        self._turn = threading.Lock()
+        self.find_people = people_finder(self._in_parts, spec, self.device, self.dtype, self._turn)
 
     def __call__(self, crops_BHW3: np.ndarray) -> np.ndarray:
         """Return the heatmaps of crops, as `torch_eager.TorchEager` does."""
-        return run_in_batches(crops_BHW3, self.spec, self._compute)
+        with self._turn:
+            return run_in_batches(crops_BHW3, self.spec, self._compute)
 
     def _compute(self, crops_BHW3: np.ndarray) -> np.ndarray:
         pixels = to_pixels(crops_BHW3, self.spec, self.device, self.dtype)

@@ -3,6 +3,7 @@
 Shape letters: B crops, K keypoints, H W crop height and width.
 """
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -45,7 +46,9 @@ class TorchEager:
         self.device = device
         self.tolerance = TOLERANCES[precision]
         self.dtype = DTYPES[precision]
-        self.find_people = people_finder(self.network, spec, device, self.dtype)
+        # Recordings and what is laid out once are shared.
+        self._turn = threading.Lock()
+        self.find_people = people_finder(self.network, spec, device, self.dtype, self._turn)
 
     def __call__(self, crops_BHW3: np.ndarray) -> np.ndarray:
         """Return the heatmaps of crops.
@@ -63,7 +66,8 @@ class TorchEager:
         check_crops(crops_BHW3, self.spec)
         if not len(crops_BHW3):
             return no_heatmaps(self.spec)
-        return compute(self.network, self.normalise(crops_BHW3), self.device)
+        with self._turn:
+            return compute(self.network, self.normalise(crops_BHW3), self.device)
 
     def normalise(self, crops_BHW3: np.ndarray) -> torch.Tensor:
         """Return crops as the network takes them, (B, 3, H, W) on its device."""

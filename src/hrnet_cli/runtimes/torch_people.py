@@ -7,6 +7,7 @@ the heatmaps, comes back at the end.
 Shape letters: B crops, K keypoints, H W height and width, R rows and columns of a square.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -60,11 +61,18 @@ class PendingKeypoints:
 
 
 def people_finder(
-    network: Network, spec: ModelSpec, device: str, dtype: torch.dtype
+    network: Network, spec: ModelSpec, device: str, dtype: torch.dtype, turn: threading.Lock
 ) -> FindPeople | None:
     """Return what finds keypoints in photos where the network computes; None on a processor.
 
     A processor has nothing to gain: OpenCV crops there far faster, and nothing travels.
+
+    Args:
+        network: On the device, in `dtype`; its result may be overwritten by its next call.
+        spec: The model.
+        device: Name that torch knows.
+        dtype: Of the network's arithmetic.
+        turn: Held while the network's steps and what reads its result are put in line.
     """
     if not device.startswith("cuda"):
         return None
@@ -77,7 +85,8 @@ def people_finder(
     ) -> PendingKeypoints:
         try:
             crops = warp_crops(images, pictures_B, image_to_crop_B23, spec.input_hw, device)
-            return find_keypoints(network, crops, spec, dtype, flip_test=flip_test)
+            with turn:
+                return find_keypoints(network, crops, spec, dtype, flip_test=flip_test)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(device, len(pictures_B), spec.input_hw) from error
 
