@@ -178,13 +178,16 @@ def export_detector(
         OutputError: The file is there, or cannot be written.
     """
     from hrnet_cli.detectors.yolo import export_yolo
+    from hrnet_cli.weights import is_listed_detector
 
+    trusted = is_listed_detector(path)
     _check_place(out, TARGETS[target], overwrite=overwrite)
     with _making(out) as scratch:
-        written = export_yolo(path, target, scratch, half=precision == "fp16")
+        half = precision == "fp16"
+        written = export_yolo(path, target, scratch, half=half, trusted=trusted)
         graph = next(written.glob("*.xml")) if written.is_dir() else written
         seal(graph)
-        difference = _compare_boxes(path, written)
+        difference = _compare_boxes(path, written, trusted=trusted)
         _put_in_place(graph, out, scratch, folder=TARGETS[target].folder)
     return difference
 
@@ -202,7 +205,7 @@ def _making(out: Path) -> Iterator[Path]:
         ) from error
 
 
-def _compare_boxes(path: Path, written: Path) -> float:
+def _compare_boxes(path: Path, written: Path, *, trusted: bool) -> float:
     """Return how far boxes moved on real photos; raise WeightsError when it is too far."""
     from hrnet_cli.detectors import DetectorSettings
     from hrnet_cli.detectors.yolo import open_yolo
@@ -212,7 +215,7 @@ def _compare_boxes(path: Path, written: Path) -> float:
     from hrnet_cli.structures import Frame
 
     frames = [Frame(read_image(photo)[0], str(photo)) for photo in installed_photos()]
-    settings = DetectorSettings(person_threshold=SURE_BOX)
+    settings = DetectorSettings(person_threshold=SURE_BOX, trusted=trusted)
     right = open_yolo(path.stem, path, settings)(frames)
     other = open_exported_yolo(path.stem, written, settings)(frames)
     largest = max((_largest_step(*pair) for pair in zip(right, other, strict=True)), default=0.0)

@@ -250,9 +250,12 @@ class TestUnusableFiles:
         )
         assert error.hint.startswith("set ULTRALYTICS_SAFE_LOAD=0 to run the code inside a file")
         assert list(tmp_path.iterdir()) == [path]
-        monkeypatch.setenv("ULTRALYTICS_SAFE_LOAD", "0")
-        assert "asks for" not in self.refused(path).message
-        assert (tmp_path / "made by the file").exists()
+        # Unless the user says so, or the file is a listed one by its hash.
+        for value, settings in (("0", DetectorSettings()), ("1", DetectorSettings(trusted=True))):
+            monkeypatch.setenv("ULTRALYTICS_SAFE_LOAD", value)
+            with pytest.raises(WeightsError, match="cannot be loaded"):
+                open_yolo("mine", path, settings)
+            (tmp_path / "made by the file").rmdir()
 
     def test_damaged_openvino(self, tmp_path):
         folder = tmp_path / "mine_openvino_model"

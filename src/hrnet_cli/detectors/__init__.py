@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -49,6 +49,7 @@ class DetectorSettings:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         threads: Of the processor; None leaves it to the engine, which takes all it may use.
         cache: Folder for what OpenVINO compiles; None keeps nothing.
+        trusted: The file is a listed one by its hash: the code inside it may run.
     """
 
     class_name: str = "person"
@@ -59,6 +60,7 @@ class DetectorSettings:
     device: str = "cpu"
     threads: int | None = None
     cache: Path | None = None
+    trusted: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -161,6 +163,7 @@ def open_detector(
     """
     if path is not None and path.suffix.lower() == ".pt" and not trusted and runs_code():
         on_warning(code_warning(path))
+    settings = replace(settings, trusted=trusted)
     return DETECTORS[detector_family(name, path)](name, path, settings)
 
 

@@ -142,7 +142,9 @@ def is_pickled_model(path: Path) -> bool:
         return any(b"ultralytics" in archive.read(name) for name in pickles)
 
 
-def export_yolo(path: Path, target: str, folder: Path, *, half: bool) -> Path:
+def export_yolo(
+    path: Path, target: str, folder: Path, *, half: bool, trusted: bool = False
+) -> Path:
     """Write a detector for another engine with ultralytics' own exporter, and return where.
 
     It takes pictures of any size, so that a wide frame needs no square canvas.
@@ -154,6 +156,7 @@ def export_yolo(path: Path, target: str, folder: Path, *, half: bool) -> Path:
         target: ``onnx`` or ``openvino``.
         folder: An empty folder to write into.
         half: Store half precision.
+        trusted: See `DetectorSettings`.
 
     Raises:
         WeightsError: The file is damaged or no detector, or ultralytics cannot write it.
@@ -163,9 +166,12 @@ def export_yolo(path: Path, target: str, folder: Path, *, half: bool) -> Path:
     copy = shutil.copyfile(path, folder / path.name)
     options = {"simplify": False} if target == "onnx" else {}
     with _process_left_as_it_was(), _nothing_sent(), _no_console():
-        model = _load(_import_ultralytics(), copy, DetectorSettings())
+        model = _load(_import_ultralytics(), copy, DetectorSettings(trusted=trusted))
         try:
-            with _local_files_only(), contextlib.redirect_stdout(io.StringIO()):
+            with (
+                _local_files_only(runs_code=trusted or runs_code()),
+                contextlib.redirect_stdout(io.StringIO()),
+            ):
                 written = model.export(
                     format=target, half=half, dynamic=True, device="cpu", verbose=False, **options
                 )
@@ -228,7 +234,7 @@ def _load(
 ) -> Any:  # noqa: ANN401
     """Return the model, proven to find boxes by a trial run on an empty picture."""
     try:
-        with _local_files_only():
+        with _local_files_only(runs_code=settings.trusted or runs_code()):
             model = build_stored(yolo_class, stored) if stored else yolo_class(str(path.absolute()))
             trial = _predict(model, [np.zeros((64, 64, 3), np.uint8)], settings, None)
     except ModuleNotFoundError as error:
@@ -386,8 +392,8 @@ def _no_console() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _local_files_only() -> Iterator[None]:
-    """Make ultralytics open the file it is given, and only read it.
+def _local_files_only(*, runs_code: bool) -> Iterator[None]:
+    """Make ultralytics open the file it is given, and only read it unless its code may run.
 
     It would look for yolov5su.pt when given yolov5s.pt, drop quotes from paths, and download what
     it then does not find; and it would run what a pickle says and install packages that it asks
@@ -399,7 +405,7 @@ def _local_files_only() -> Iterator[None]:
     replaced = (
         (downloads, "attempt_download_asset", lambda file, *_args, **_kwargs: str(file)),
         (checks, "AUTOINSTALL", False),
-        (tasks, "SAFE_LOAD", not runs_code()),
+        (tasks, "SAFE_LOAD", not runs_code),
     )
     originals = [(module, name, getattr(module, name)) for module, name, _ in replaced]
     try:
