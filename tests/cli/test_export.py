@@ -156,8 +156,9 @@ class TestExport:
         needs_onnx()
         Path("mine.pt").write_bytes(b"x")
 
-        def write(_path, _target, folder, *, half):
+        def write(_path, _target, folder, *, half, trusted):
             assert not half
+            assert not trusted
             return save_yolo(folder / "mine.onnx")
 
         steps = iter([3.25, 0.5])

@@ -17,7 +17,6 @@ from hrnet_cli import agreement as agreeing
 from hrnet_cli import checkpoint, exporting, model_opening
 from hrnet_cli.agreement import AGREEMENT, Agreement, check_agreement, compare
 from hrnet_cli.errors import (
-    ConfigError,
     DeviceError,
     ExitCode,
     OutputError,
@@ -532,7 +531,7 @@ class TestRefused:
         assert pick_exported_runtime(found, "openvino", bf16) == "openvino"
 
     def test_hints_for_a_file_that_says_all(self, onnx_file):
-        with pytest.raises(ConfigError, match="is an exported model, which says all of itself"):
+        with pytest.raises(UsageError, match="is an exported model, which says all of itself"):
             find_model(str(onnx_file), hints=ModelHints(codec="udp"))
 
 
