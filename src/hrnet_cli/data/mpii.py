@@ -10,10 +10,10 @@ from zlib import error as zlib_error
 import msgspec
 import numpy as np
 
-from hrnet_cli.data.coco_annotations import AREA_PER_BOX
 from hrnet_cli.data.labels import Labels
 from hrnet_cli.data.people import Array, LabelledPeople
 from hrnet_cli.errors import InputError
+from hrnet_cli.oks import AREA_PER_BOX
 from hrnet_cli.schema import KeypointSchema, load_schema
 
 SCHEMA = "mpii16"
