@@ -76,6 +76,8 @@ def test_a_signal_before_the_command_begins_is_an_interruption(name):
     code = (
         "import os, signal, typer.main\n"
         "from hrnet_cli.cli import main\n"
+        # A shell in the background, such as one that runs these tests, has its children ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"typer.main.get_command = lambda _app: os.kill(os.getpid(), signal.{name})\n"
         "main()"
     )
