@@ -1,4 +1,4 @@
-"""A run with exported files imports neither torch nor ultralytics, and finds the same people."""
+"""A run with exported files imports nothing that it does not need, and finds the same people."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from hrnet_cli.model_crops import PARTS, installed_photos, photo_crops
 from hrnet_cli.optional_packages import is_installed
 from hrnet_cli.runtimes import RUNTIMES
 
-HEAVY = {"torch", "torchvision", "ultralytics", "matplotlib", "pycocotools", "onnx"}
+HEAVY = {"torch", "torchvision", "ultralytics", "matplotlib", "pycocotools", "onnx", "av", "scipy"}
 PROGRAM = """
 import json, sys
 from hrnet_cli.cli import app

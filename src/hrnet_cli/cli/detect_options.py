@@ -87,6 +87,15 @@ class DetectOptions:
         return PHOTOS_STEM if part is None else part_stem(*part)
 
 
+def person_threshold(options: DetectOptions) -> float:
+    """Return the score from which a box is a person; boxes from a file are taken as they are."""
+    from hrnet_cli.detectors import DetectorSettings
+
+    if options.person_threshold is not None:
+        return options.person_threshold
+    return 0.0 if options.boxes is not None else DetectorSettings().person_threshold
+
+
 def ids_for(formats: str, parts: str) -> tuple[str, ...]:
     """Return what is asked for, by option and value, that says nothing without ids of people."""
     wanted = [("--format", formats, MOTION_FORMATS), ("--draw", parts, ("ids",))]

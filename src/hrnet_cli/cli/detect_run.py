@@ -11,7 +11,12 @@ import typer
 
 from hrnet_cli.cli import console
 from hrnet_cli.cli.deciding import short_hash
-from hrnet_cli.cli.detect_options import DetectOptions, check_options, parse_region
+from hrnet_cli.cli.detect_options import (
+    DetectOptions,
+    check_options,
+    parse_region,
+    person_threshold,
+)
 from hrnet_cli.cli.detect_report import (
     NAMES_SHOWN,
     RunReport,
@@ -351,7 +356,6 @@ def _prepare_detector(
 
 def _keeping(detector: Detector, options: DetectOptions) -> Detector:
     """Return the detector with the people of --region, and of these those that --keep says."""
-    from hrnet_cli.cli.detect_video_task import person_threshold
     from hrnet_cli.detectors.keeping import SUREST, KeepingDetector, RegionDetector
 
     keep, most = options.keep or SUREST, options.max_people
@@ -368,8 +372,6 @@ def _for_photos(detector: Detector, options: DetectOptions) -> Detector:
     """Return the detector without the unsure boxes that only tracking has a use for."""
     if options.boxes is not None or not options.video.follows:
         return detector
-    from hrnet_cli.cli.detect_video_task import person_threshold
-
     return SureDetector(detector, person_threshold(options))
 
 

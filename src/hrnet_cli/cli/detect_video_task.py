@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from hrnet_cli.cli import console
 from hrnet_cli.cli.deciding import deciding_settings
-from hrnet_cli.cli.detect_options import DetectOptions
+from hrnet_cli.cli.detect_options import DetectOptions, person_threshold
 from hrnet_cli.errors import InputError
 from hrnet_cli.redaction import shown_command
 from hrnet_cli.sinks import RunInfo
@@ -137,15 +137,6 @@ def following(options: DetectOptions, *, gives_ids: bool = False) -> Following:
             **numbers, fix_swaps=options.video.fix_swaps and causal
         ),
     )
-
-
-def person_threshold(options: DetectOptions) -> float:
-    """Return the score from which a box is a person; boxes from a file are taken as they are."""
-    from hrnet_cli.detectors import DetectorSettings
-
-    if options.person_threshold is not None:
-        return options.person_threshold
-    return 0.0 if options.boxes is not None else DetectorSettings().person_threshold
 
 
 def encoding(options: DetectOptions) -> VideoSettings:
