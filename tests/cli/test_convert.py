@@ -82,6 +82,14 @@ def test_all_formats_and_pictures_come_again(found, tmp_path):
     assert (picture != photo).any()
 
 
+def test_photos_of_one_name_named_one_by_one_are_drawn_apart(found, tmp_path, monkeypatch):
+    monkeypatch.chdir(found / "photos")
+    text = (found / "out" / "poses.jsonl").read_text().replace(f"{found / 'photos'}/", "")
+    (tmp_path / "poses.jsonl").write_text(text)
+    hrnet("convert", tmp_path / "poses.jsonl", *DRAWN, "--out", tmp_path / "drawn")
+    assert tree(tmp_path / "drawn") == {Path("a.png"), Path("below/a.png")}
+
+
 def test_what_was_neither_tracked_nor_smoothed_can_be(found, tmp_path):
     smooth = ["--smooth", "savgol", "--out", tmp_path]
     hrnet("convert", found / "out" / "clip.jsonl", *smooth)

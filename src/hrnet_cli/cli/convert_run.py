@@ -238,18 +238,17 @@ def _photos(shown: "Sequence[tuple[Frame, Poses]]", media: Path | None) -> list[
             "photos and frames of a video are mixed in one file",
             hint="expected the records of one run of hrnet detect",
         )
-    folders = {str(source.parent) for source in sources}
-    # Nothing in common: absolute and relative ones.
+    # Whole paths: "a.jpg" and "below/a.jpg" have only the current folder in common.
+    places = [os.path.abspath(source) for source in sources]  # noqa: PTH100 - as text, links kept
     try:
-        common = os.path.commonpath(folders) if folders else ""
-    except ValueError:
-        common = ""
-    photos: list[Photo] = []
-    for source in sources:
-        name = os.path.relpath(source, common) if common else source.name
-        path = _media(str(source), media) or source
-        photos.append(Photo(path, str(source), source.name if ".." in Path(name).parts else name))
-    return photos
+        common = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
+        names = [os.path.relpath(place, common) for place in places]
+    except ValueError:  # other drives, or no photo at all
+        names = [source.name for source in sources]
+    return [
+        Photo(_media(str(source), media) or source, str(source), Path(name).as_posix())
+        for source, name in zip(sources, names, strict=True)
+    ]
 
 
 def _refuse_own_records(work: _Work, options: DetectOptions) -> None:
